@@ -1,0 +1,142 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/agentflow/agentflow/pkg/bus"
+	"github.com/agentflow/agentflow/pkg/protocol"
+)
+
+// fetchOne waits for the next job.
+func fetchOne(t *testing.T, q *bus.JobQueue) *bus.Job {
+	t.Helper()
+	var job *bus.Job
+	n, err := q.Fetch(within(t), 1, patience, func(j *bus.Job) { job = j }, func(_ jetstream.Msg, err error) { t.Error(err) })
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	return job
+}
+
+func queueOf(t *testing.T, b *bus.Bus, partition int, ackWait time.Duration) *bus.JobQueue {
+	t.Helper()
+	q, err := b.Jobs(within(t), partition, bus.JobPolicy{AckWait: ackWait, MaxDeliver: 100})
+	require.NoError(t, err)
+	return q
+}
+
+func TestJobs(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.Partitions = 1 })
+	q := queueOf(t, b, 0, patience)
+	first, second := newKey(b), newKey(b)
+	c := requested()
+	seq := appendAll(t, b, first, c, started(1))[0]
+	appendAll(t, b, second, requested())
+
+	job := fetchOne(t, q)
+	require.Equal(t, first, job.Key)
+	require.Equal(t, c.ID, job.Record.ID)
+	require.Equal(t, seq, job.Record.Sequence)
+	require.Equal(t, 1, job.Delivered)
+	require.Equal(t, uint64(1), job.Backlog, "the log commit is no job")
+	require.NoError(t, job.Ack())
+
+	job = fetchOne(t, q)
+	require.Equal(t, second, job.Key)
+	require.NoError(t, job.HandBack(0))
+	job = fetchOne(t, q)
+	require.Equal(t, second, job.Key)
+	require.Equal(t, 2, job.Delivered)
+	require.NoError(t, job.HandBack(20*time.Millisecond))
+	job = fetchOne(t, q)
+	require.Equal(t, 3, job.Delivered)
+	require.NoError(t, job.Ack())
+
+	n, err := q.Fetch(within(t), 5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	again := queueOf(t, b, 0, patience) // another executor opens the same queue
+	n, err = again.Fetch(within(t), 5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestFetchTakesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.Partitions = 1 })
+	q := queueOf(t, b, 0, patience)
+	for range 5 {
+		appendAll(t, b, newKey(b), requested())
+	}
+	seen := make(chan *bus.Job, 10)
+	ctx, cancel := context.WithCancel(within(t))
+	done := make(chan int, 1)
+	go func() {
+		n, err := q.Fetch(ctx, 10, patience, func(j *bus.Job) { seen <- j }, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		done <- n
+	}()
+	for range 5 { // they come before the batch is full
+		require.NoError(t, (<-seen).Ack())
+	}
+	cancel()
+	require.Equal(t, 5, <-done)
+}
+
+func TestASilentTakerIsTakenOver(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.Partitions = 1 })
+	q := queueOf(t, b, 0, 300*time.Millisecond)
+	appendAll(t, b, newKey(b), requested())
+	fetchOne(t, q) // and dies
+	job := fetchOne(t, q)
+	require.Equal(t, 2, job.Delivered)
+
+	// Who says that he is at it keeps the job, for many times the wait.
+	ctx, cancel := context.WithTimeout(within(t), 1500*time.Millisecond)
+	defer cancel()
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				require.NoError(t, job.InProgress())
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	n, err := q.Fetch(within(t), 1, time.Second, func(j *bus.Job) { t.Errorf("delivery %d of a job in progress", j.Delivered) }, nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	<-kept
+	require.NoError(t, job.Ack())
+}
+
+func TestProjectionSeesEveryCommit(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.Partitions = 1 })
+	key := newKey(b)
+	seqs := appendAll(t, b, key, requested(), started(1), started(2))
+	p, err := b.Project(within(t), protocol.PartitionStream(0), seqs[0])
+	require.NoError(t, err)
+	defer p.Close()
+	var got []uint64
+	for len(got) < 2 {
+		messages, err := p.Next(within(t), 10, patience)
+		require.NoError(t, err)
+		for _, m := range messages {
+			require.Equal(t, key, m.Key)
+			got = append(got, m.Sequence)
+		}
+	}
+	require.Equal(t, seqs[1:], got)
+}

@@ -1,0 +1,146 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/agentflow/agentflow/pkg/protocol"
+)
+
+// Lifetimes of what the buckets keep.
+const (
+	specTTL = 24 * time.Hour // since its last use: users of a spec put it again
+	idemTTL = 24 * time.Hour
+)
+
+// layoutAtOnce is how many streams are made at a time: each one waits for the disk.
+const layoutAtOnce = 8
+
+// createLayout makes every stream and bucket that does not exist. Creating one that exists with
+// the same configuration changes nothing, so all services may do it at once.
+func (b *Bus) createLayout(ctx context.Context) error {
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		errs  []error
+		slots = make(chan struct{}, layoutAtOnce)
+	)
+	create := func(what string, fn func() error) {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if err := fn(); err != nil {
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("create %s: %w", what, err))
+				mu.Unlock()
+			}
+		})
+	}
+	for _, cfg := range b.streamConfigs() {
+		create("stream "+cfg.Name, func() error { return b.createStream(ctx, cfg) })
+	}
+	for _, cfg := range []jetstream.KeyValueConfig{
+		{Bucket: protocol.BucketSpecs, TTL: specTTL, History: 1, Replicas: b.cfg.Replicas, Compression: true, MaxValueSize: 2 << 20},
+		{Bucket: protocol.BucketIdem, TTL: idemTTL, History: 1, Replicas: b.cfg.Replicas, MaxValueSize: 4 << 10},
+	} {
+		create("bucket "+cfg.Bucket, func() error {
+			kv, err := b.js.CreateOrUpdateKeyValue(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			b.mu.Lock()
+			b.kvs[cfg.Bucket] = kv
+			b.mu.Unlock()
+			return nil
+		})
+	}
+	create("bucket "+protocol.BucketObjects, func() error {
+		obj, err := b.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: protocol.BucketObjects, Replicas: b.cfg.Replicas})
+		if err != nil {
+			return err
+		}
+		b.mu.Lock()
+		b.objects = obj
+		b.mu.Unlock()
+		return nil
+	})
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (b *Bus) createStream(ctx context.Context, cfg jetstream.StreamConfig) error {
+	s, err := b.js.CreateStream(ctx, cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		s, err = b.js.Stream(ctx, cfg.Name) // made earlier, perhaps with other limits: what stands, stands
+	}
+	if err != nil {
+		return err
+	}
+	if err := b.checkPartitions(s); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.streams[cfg.Name] = s
+	b.mu.Unlock()
+	return nil
+}
+
+// metaPartitions says in each partition's stream of how many it is one. Started with another
+// number a service would look for executions where they are not.
+const metaPartitions = "agentflow.partitions"
+
+func (b *Bus) checkPartitions(s jetstream.Stream) error {
+	made := s.CachedInfo().Config.Metadata[metaPartitions]
+	if made == "" || made == strconv.Itoa(b.cfg.Partitions) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s was made for %s partitions, not %d", ErrLayout, s.CachedInfo().Config.Name, made, b.cfg.Partitions)
+}
+
+// checkLayout does so where somebody else makes the streams, if they are there already.
+func (b *Bus) checkLayout(ctx context.Context) error {
+	s, err := b.js.Stream(ctx, protocol.PartitionStream(0))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at the streams: %w", err)
+	}
+	return b.checkPartitions(s)
+}
+
+func (b *Bus) streamConfigs() []jetstream.StreamConfig {
+	cfgs := []jetstream.StreamConfig{
+		{
+			Name: protocol.StreamCommands, Subjects: []string{protocol.CommandSubjects}, Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas, MaxAge: time.Hour, Duplicates: 2 * time.Minute,
+		},
+		{
+			Name: protocol.StreamCatalog, Subjects: []string{protocol.CatalogSubjects}, Retention: jetstream.LimitsPolicy,
+			Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas, AllowDirect: true, DenyDelete: true, DenyPurge: true,
+			Duplicates: 2 * time.Minute,
+		},
+		{
+			Name: protocol.StreamTimers, Subjects: []string{protocol.SubjectTimer + ">", protocol.SubjectWake + ">"},
+			Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
+			AllowMsgSchedules: true, AllowDirect: true,
+		},
+	}
+	for p := range b.cfg.Partitions {
+		cfgs = append(cfgs, jetstream.StreamConfig{
+			Name: protocol.PartitionStream(p), Subjects: []string{protocol.PartitionSubjects(p)}, Retention: jetstream.LimitsPolicy,
+			Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas, AllowDirect: true,
+			MaxBytes: b.cfg.MaxBytes / int64(b.cfg.Partitions), Discard: jetstream.DiscardNew,
+			// The fence makes every commit idempotent; the server's own window would only cost memory.
+			Duplicates: 100 * time.Millisecond,
+			Metadata:   map[string]string{metaPartitions: strconv.Itoa(b.cfg.Partitions)},
+		})
+	}
+	return cfgs
+}

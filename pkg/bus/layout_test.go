@@ -1,0 +1,116 @@
+package bus_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/agentflow/agentflow/pkg/bus"
+	"github.com/agentflow/agentflow/pkg/bus/local"
+	"github.com/agentflow/agentflow/pkg/protocol"
+)
+
+func TestLayout(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	var wg sync.WaitGroup
+	for range 3 { // all services at once
+		wg.Go(func() { connect(t, s, func(c *bus.Config) { c.Partitions, c.MaxBytes = 4, 64<<20 }) })
+	}
+	wg.Wait()
+	js, err := jetstream.New(rawConn(t, s))
+	require.NoError(t, err)
+	config := func(name string) jetstream.StreamConfig {
+		stream, err := js.Stream(within(t), name)
+		require.NoError(t, err)
+		cfg := stream.CachedInfo().Config
+		require.Equal(t, jetstream.FileStorage, cfg.Storage, name)
+		require.Equal(t, jetstream.DefaultPersistMode, cfg.PersistMode, "what is acknowledged is written")
+		return cfg
+	}
+	for p := range 4 {
+		cfg := config(protocol.PartitionStream(p))
+		require.Equal(t, []string{protocol.PartitionSubjects(p)}, cfg.Subjects)
+		require.Equal(t, jetstream.LimitsPolicy, cfg.Retention)
+		require.Equal(t, jetstream.DiscardNew, cfg.Discard, "nothing accepted is dropped")
+		require.Equal(t, int64(16<<20), cfg.MaxBytes)
+		require.Zero(t, cfg.MaxAge)
+		require.True(t, cfg.AllowDirect)
+		require.False(t, cfg.DenyPurge, "the janitor trims")
+	}
+	catalog := config(protocol.StreamCatalog)
+	require.True(t, catalog.DenyPurge && catalog.DenyDelete, "the catalog is for ever")
+	require.Zero(t, catalog.MaxAge)
+	require.LessOrEqual(t, catalog.MaxBytes, int64(0))
+	require.Equal(t, jetstream.WorkQueuePolicy, config(protocol.StreamCommands).Retention)
+	require.True(t, config(protocol.StreamTimers).AllowMsgSchedules)
+	for bucket, ttl := range map[string]time.Duration{protocol.BucketSpecs: 24 * time.Hour, protocol.BucketIdem: 24 * time.Hour} {
+		require.Equal(t, ttl, config("KV_"+bucket).MaxAge)
+	}
+	require.Zero(t, config("OBJ_"+protocol.BucketObjects).MaxAge, "the archive refers to objects")
+}
+
+func TestLayoutKeepsItsPartitions(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	connect(t, s, func(c *bus.Config) { c.Partitions = 4 })
+	for _, create := range []bool{true, false} {
+		for _, partitions := range []int{2, 8} {
+			_, err := bus.Connect(within(t), bus.Config{InProcess: s, Partitions: partitions, Replicas: 1, CreateLayout: create})
+			require.ErrorIs(t, err, bus.ErrLayout)
+			require.ErrorContains(t, err, "made for 4 partitions")
+		}
+	}
+	connect(t, s, func(c *bus.Config) { c.Partitions, c.CreateLayout = 4, false })
+	connect(t, s, func(c *bus.Config) { c.Partitions, c.MaxBytes = 4, 32<<20 }) // other limits: what stands, stands
+}
+
+func TestAnotherMakesTheStreams(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	b := connect(t, s, func(c *bus.Config) { c.CreateLayout = false })
+	_, err := b.Load(within(t), newKey(b), 0)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, bus.ErrNotFound, "no stream is not the same as no execution")
+	connect(t, s)
+	appendAll(t, b, newKey(b), requested())
+}
+
+func TestConnect(t *testing.T) {
+	t.Parallel()
+	_, err := bus.Connect(within(t), bus.Config{URL: "nats://127.0.0.1:1"})
+	require.ErrorContains(t, err, "connect to NATS")
+	_, err = bus.Connect(within(t), bus.Config{URL: "nats://127.0.0.1:1", NKeyFile: "/does/not/exist"})
+	require.ErrorContains(t, err, "NATS_NKEY_FILE")
+	_, err = local.Start(local.Options{})
+	require.ErrorContains(t, err, "no data folder")
+	b := open(t)
+	require.NoError(t, b.Ping(t.Context()), "without a deadline of its own")
+	b.Close()
+	require.Error(t, b.Ping(t.Context()))
+	_, err = b.Append(t.Context(), newKey(b), 0, requested())
+	require.Error(t, err, "a closed bus does not try for ever")
+}
+
+// BenchmarkLayout is the part of a start that waits for NATS: with a fresh folder and an old one.
+func BenchmarkLayout(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		dir := b.TempDir()
+		s, err := local.Start(local.Options{Dir: dir})
+		require.NoError(b, err)
+		b.StartTimer()
+		fresh := time.Now()
+		connect(b, s, func(c *bus.Config) { c.Partitions, c.MaxBytes = 8, 2<<30 })
+		b.ReportMetric(float64(time.Since(fresh).Milliseconds()), "fresh-ms")
+		old := time.Now()
+		connect(b, s, func(c *bus.Config) { c.Partitions, c.MaxBytes = 8, 2<<30 })
+		b.ReportMetric(float64(time.Since(old).Milliseconds()), "old-ms")
+		b.StopTimer()
+		s.Stop()
+		b.StartTimer()
+	}
+}

@@ -1,0 +1,283 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/agentflow/agentflow/pkg/bus"
+	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/services/catalog/internal/postgres"
+)
+
+// batchSize bounds how many messages go into the tables in one transaction.
+const batchSize = 500
+
+// idleWait is how long a reader waits for a message before it looks after its figures.
+const idleWait = time.Second
+
+// errUnreadable says that a message of the log cannot be understood by this version of the service.
+var errUnreadable = errors.New("the log holds what this version does not understand")
+
+// Projector keeps the tables in step with the log, while this process leads.
+type Projector struct {
+	service *Service
+
+	mu      sync.Mutex
+	stopped map[string]error // streams that cannot go on
+}
+
+// NewProjector makes the projector of a service.
+func NewProjector(s *Service) *Projector {
+	return &Projector{service: s, stopped: map[string]error{}}
+}
+
+// Streams are all that is projected.
+func (s *Service) Streams() []string {
+	streams := []string{protocol.StreamCatalog}
+	for p := range s.bus.Partitions() {
+		streams = append(streams, protocol.PartitionStream(p))
+	}
+	return streams
+}
+
+// Run projects every stream until ctx ends.
+func (p *Projector) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, stream := range p.service.Streams() {
+		wg.Go(func() { p.keepFollowing(ctx, stream) })
+	}
+	wg.Wait()
+}
+
+// Health is nil unless a stream cannot go on.
+func (p *Projector) Health(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	errs := make([]error, 0, len(p.stopped))
+	for _, err := range p.stopped {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Projector) report(stream string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.stopped, stream)
+		return
+	}
+	p.stopped[stream] = err
+}
+
+func (p *Projector) keepFollowing(ctx context.Context, stream string) {
+	defer p.report(stream, nil)
+	log := p.service.log.With(zap.String("stream", stream))
+	delay := 50 * time.Millisecond
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := p.follow(ctx, stream)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(begun) > 10*time.Second {
+			delay = 50 * time.Millisecond
+		}
+		switch {
+		case errors.Is(err, errUnreadable):
+			p.report(stream, err)
+			log.Error("the projection stands still", zap.Error(err))
+			delay = 10 * time.Second // nothing but a newer version will help
+		case errors.Is(err, postgres.ErrMoved):
+			log.Info("the checkpoint was moved, reading from there", zap.Error(err))
+		default:
+			log.Warn("projection interrupted", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, 10*time.Second)
+	}
+}
+
+// follow projects one stream until something goes wrong.
+func (p *Projector) follow(ctx context.Context, stream string) error {
+	s := p.service
+	at, err := s.begin(ctx, stream)
+	if err != nil {
+		return err
+	}
+	reader, err := s.bus.Project(ctx, stream, at)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	for {
+		batch, err := reader.Next(ctx, batchSize, idleWait)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("%w: %w", errUnreadable, err)
+		case len(batch) == 0:
+			s.metrics.lag.WithLabelValues(stream).Set(0)
+			s.metrics.behind.WithLabelValues(stream).Set(0)
+			p.report(stream, nil)
+			continue
+		}
+		if err := s.project(ctx, stream, at, batch); err != nil {
+			return err
+		}
+		at = batch[len(batch)-1].Sequence
+		p.report(stream, nil)
+		s.observe(stream, batch, reader.Waiting())
+	}
+}
+
+// begin finds where to read on, and says so when messages are gone that the tables never saw.
+func (s *Service) begin(ctx context.Context, stream string) (uint64, error) {
+	at, err := s.store.Checkpoint(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	state, err := s.bus.State(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case at > state.Last:
+		return 0, fmt.Errorf("%w: the tables have %s up to %d, but it ends at %d: is this the log of another installation?",
+			errUnreadable, stream, at, state.Last)
+	case state.First > at+1:
+		s.metrics.gaps.Inc()
+		s.log.Error("messages are gone from the log that the tables never saw",
+			zap.String("stream", stream), zap.Uint64("from", at+1), zap.Uint64("to", state.First-1))
+	}
+	return at, nil
+}
+
+func (s *Service) observe(stream string, batch []bus.LogMessage, waiting int) {
+	last := batch[len(batch)-1]
+	at := last.Record.Stored
+	if last.Catalog != nil {
+		at = last.Catalog.At.Time
+	}
+	s.metrics.projected.WithLabelValues(stream).Add(float64(len(batch)))
+	s.metrics.lag.WithLabelValues(stream).Set(max(0, s.now().Sub(at).Seconds()))
+	s.metrics.behind.WithLabelValues(stream).Set(float64(waiting))
+}
+
+// project brings a batch into the tables, and the checkpoint from at to its end.
+func (s *Service) project(ctx context.Context, stream string, at uint64, batch []bus.LogMessage) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if stream == protocol.StreamCatalog {
+		return s.projectCatalog(ctx, at, batch)
+	}
+	return s.store.Platform(ctx, func(tx *postgres.Tx) error {
+		// First, because it also locks the checkpoint: of two leaders one waits here, and then leaves.
+		if err := tx.Advance(ctx, stream, at, batch[len(batch)-1].Sequence); err != nil {
+			return err
+		}
+		return projectExecutions(ctx, tx, batch)
+	})
+}
+
+func projectExecutions(ctx context.Context, tx *postgres.Tx, batch []bus.LogMessage) error {
+	ids := make([]protocol.ExecutionID, 0, len(batch))
+	seen := make(map[string]bool, len(batch))
+	for _, m := range batch {
+		if k := postgres.DocumentKey(m.Key.Tenant, string(m.Key.ID)); !seen[k] {
+			seen[k] = true
+			ids = append(ids, m.Key.ID)
+		}
+	}
+	known, err := tx.Executions(ctx, ids)
+	if err != nil {
+		return err
+	}
+	rows := make(map[string]*postgres.Execution, len(ids))
+	from := make(map[string]string, len(known))
+	for _, x := range known {
+		k := postgres.DocumentKey(x.Tenant, string(x.ID))
+		rows[k], from[k] = x, x.Status
+	}
+	archive := make([]postgres.Archived, 0, len(batch))
+	changed := make([]*postgres.Execution, 0, len(ids))
+	for _, m := range batch {
+		k := postgres.DocumentKey(m.Key.Tenant, string(m.Key.ID))
+		if seen[k] {
+			seen[k] = false // the first of this execution
+			rows[k] = fold(rows[k], m.Key, m.Record)
+			changed = append(changed, rows[k])
+		} else {
+			fold(rows[k], m.Key, m.Record)
+		}
+		archive = append(archive, postgres.Archived{
+			Key: m.Key, Seq: m.Sequence, Previous: m.Record.Previous, CommitID: m.Record.ID, Stored: m.Record.Stored, Body: m.Body,
+		})
+	}
+	if err := tx.PutExecutions(ctx, changed, from); err != nil {
+		return err
+	}
+	return tx.Archive(ctx, archive)
+}
+
+// projectCatalog brings events into the tables that no command brought there: most of them are in.
+// Each gets a transaction of its own, so that the projector never holds two documents at once.
+func (s *Service) projectCatalog(ctx context.Context, at uint64, batch []bus.LogMessage) error {
+	events := make([]protocol.CatalogEvent, len(batch))
+	for i, m := range batch {
+		events[i] = *m.Catalog
+	}
+	seqs, err := s.store.CatalogSeqs(ctx, events)
+	if err != nil {
+		return err
+	}
+	for i, m := range batch {
+		e := events[i]
+		if seqs[e.Kind][postgres.DocumentKey(e.Tenant, e.ID)] >= m.Sequence {
+			continue
+		}
+		if err := readable(e); err != nil {
+			return err
+		}
+		err := s.store.Tenant(ctx, e.Tenant, func(tx *postgres.Tx) error {
+			current, err := tx.Current(ctx, e.Tenant, e.Kind, e.ID)
+			if err != nil {
+				return err
+			}
+			_, err = s.apply(ctx, tx, e, m.Sequence, current)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("project %s %s, message %d: %w", e.Type, e.ID, m.Sequence, err)
+		}
+	}
+	return s.store.Platform(ctx, func(tx *postgres.Tx) error {
+		return tx.Advance(ctx, protocol.StreamCatalog, at, batch[len(batch)-1].Sequence)
+	})
+}
+
+// catalogEvents are the types that this version understands.
+var catalogEvents = map[string]protocol.CatalogKind{
+	"tenant_created.v1": protocol.KindTenant, "tenant_updated.v1": protocol.KindTenant,
+	"tenant_suspended.v1": protocol.KindTenant, "tenant_resumed.v1": protocol.KindTenant,
+	"key_created.v1": protocol.KindKey, "key_updated.v1": protocol.KindKey, "key_rotated.v1": protocol.KindKey, "key_revoked.v1": protocol.KindKey,
+	"workflow_created.v1": protocol.KindWorkflow, "workflow_updated.v1": protocol.KindWorkflow, "workflow_published.v1": protocol.KindWorkflow,
+	"workflow_archived.v1": protocol.KindWorkflow, "workflow_deleted.v1": protocol.KindWorkflow,
+	"source_created.v1": protocol.KindSource, "source_updated.v1": protocol.KindSource, "source_deleted.v1": protocol.KindSource,
+}
+
+func readable(e protocol.CatalogEvent) error {
+	if kind, ok := catalogEvents[e.Type]; !ok || kind != e.Kind {
+		return fmt.Errorf("%w: event %q of a %s", errUnreadable, e.Type, e.Kind)
+	}
+	return nil
+}

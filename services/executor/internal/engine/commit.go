@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/agentflow/agentflow/pkg/bus"
+	"github.com/agentflow/agentflow/pkg/execution"
+	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/pkg/typeid"
+)
+
+const (
+	maxCommit = 480 << 10 // a commit stays under 512 KiB
+	maxInline = 64 << 10  // what stays inline when a commit is too large
+	maxObject = 64 << 20  // the largest value anybody reads back
+)
+
+// appendTimeout is how long an executor tries to get a commit into the log before it gives the
+// execution back; the fence makes it harmless if the commit stood after all.
+const appendTimeout = 30 * time.Second
+
+// commit appends everything that is pending as one message. When somebody outside was first,
+// their events are folded and it tries again.
+func (r *run) commit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
+	defer cancel()
+	for len(r.pending) > 0 {
+		c := protocol.Commit{ID: typeid.New("cmt"), Events: r.pending}
+		if err := r.engine.encode(ctx, r.key.Tenant, &c); err != nil {
+			return err
+		}
+		seq, err := r.engine.bus.Append(ctx, r.key, r.seq, c)
+		if errors.Is(err, bus.ErrConflict) {
+			if err := r.rebase(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		r.engine.metrics.commits.Inc()
+		r.seq, r.pending = seq, nil
+		if r.state.Done() {
+			r.reply(c.Body)
+		}
+	}
+	return nil
+}
+
+// rebase folds what came in between. An end that we had not yet written gives way to it: a
+// cancel that was accepted before the end is honoured.
+func (r *run) rebase(ctx context.Context) error {
+	records, err := r.engine.bus.Load(ctx, r.key, r.seq)
+	if err != nil {
+		return fmt.Errorf("rebase: %w", err)
+	}
+	pending := r.pending
+	if last := len(pending) - 1; protocol.Terminal(pending[last].Event) && r.state.Plan != nil {
+		// The fold cannot go back: build it anew without the end.
+		all, err := r.engine.bus.Load(ctx, r.key, 0)
+		if err != nil {
+			return fmt.Errorf("rebase: %w", err)
+		}
+		if err := r.merge(records); err != nil {
+			return err
+		}
+		if err := r.fold(ctx, all); err != nil {
+			return err
+		}
+		r.pending = nil
+		for _, e := range pending[:last] {
+			r.pending = append(r.pending, e)
+			r.state.Apply(e)
+		}
+		now := time.Now()
+		for _, step := range r.state.Next(now) {
+			if f, ok := step.(execution.Finish); ok {
+				r.record(f.Event, now)
+			}
+		}
+		return nil
+	}
+	return r.merge(records)
+}
+
+// encode renders a commit. When it is too large, its largest values move to the object store.
+func (e *Engine) encode(ctx context.Context, t protocol.TenantID, c *protocol.Commit) error {
+	body, err := protocol.EncodeCommit(*c)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if len(body) > maxCommit {
+		events := make([]protocol.Stamped, len(c.Events))
+		copy(events, c.Events)
+		for i := range events {
+			if events[i].Event, err = e.offload(ctx, t, events[i].Event); err != nil {
+				return fmt.Errorf("commit: %w", err)
+			}
+		}
+		c.Events = events
+		if body, err = protocol.EncodeCommit(*c); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+	}
+	c.Body = body
+	return nil
+}
+
+// offload replaces a large value in an event by a reference.
+func (e *Engine) offload(ctx context.Context, t protocol.TenantID, ev protocol.Event) (protocol.Event, error) {
+	var err error
+	put := func(o protocol.Object) protocol.Object {
+		if err != nil || o.IsZero() || o.Ref != "" {
+			return o
+		}
+		raw, rerr := o.Raw()
+		if rerr != nil || len(raw) <= maxInline {
+			err = rerr
+			return o
+		}
+		var name string
+		if name, err = e.bus.PutObject(ctx, t, raw); err != nil {
+			return o
+		}
+		return protocol.ReferTo(name, len(raw))
+	}
+	return protocol.MapObject(ev, put), err
+}
+
+// resolve fetches the values that commits refer to, so that they can be folded.
+func (e *Engine) resolve(ctx context.Context, t protocol.TenantID, records []protocol.Record) error {
+	for i := range records {
+		for j := range records[i].Events {
+			var err error
+			ev := &records[i].Events[j]
+			ev.Event = protocol.MapObject(ev.Event, func(o protocol.Object) protocol.Object {
+				if o.Ref == "" || err != nil {
+					return o
+				}
+				var raw []byte
+				if raw, err = e.bus.GetObject(ctx, t, o.Ref, maxObject); err != nil {
+					return o
+				}
+				return o.Resolved(raw)
+			})
+			if err != nil {
+				return fmt.Errorf("resolve value of commit %d: %w", records[i].Sequence, err)
+			}
+		}
+	}
+	return nil
+}
+
+// encodeEnd renders the terminal event once more, for a gateway that still waits.
+func (r *run) encodeEnd() []byte {
+	body, err := protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{{At: protocol.At(time.Now()), Event: r.state.End}}})
+	if err != nil {
+		return nil
+	}
+	return body
+}
+
+// reply tells the gateway that waits. A lost reply costs nothing: the end stands in the log.
+func (r *run) reply(body []byte) {
+	to := r.state.Request.Reply
+	if to == "" || body == nil {
+		return
+	}
+	if err := r.engine.bus.Reply(to, body); err != nil {
+		r.engine.log.Warn("reply not sent", append(r.fields(), zap.Error(err))...)
+	}
+}

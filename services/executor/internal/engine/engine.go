@@ -1,0 +1,320 @@
+// Package engine runs executions: it takes jobs, folds their log, does what the fold says is
+// next, and appends what happened. One goroutine owns an execution; the nodes it starts only
+// send results back.
+//
+// The order of things is what makes it durable. Nothing outside is touched before the commit
+// that says so stands, and what a node brought stands before anything is done that follows from
+// it. Whoever loses the fence of an execution lets go of it: another executor has taken over.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/agentflow/agentflow/pkg/bus"
+	"github.com/agentflow/agentflow/pkg/limits"
+	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/pkg/workflow"
+	"github.com/agentflow/agentflow/services/executor/internal/node"
+)
+
+// Config is how an engine works.
+type Config struct {
+	Name        string        // of this executor, in started events
+	Concurrency int           // executions at a time
+	AckWait     time.Duration // silence after which another executor takes over
+	Takeovers   int           // how many executors may die over one execution
+	NodeTimeout time.Duration // of a node that names none
+	Drain       time.Duration // what running nodes get when the engine stops
+}
+
+// maxDeliver is a backstop far above Takeovers: jobs handed back for fairness count as delivered.
+const maxDeliver = 10_000
+
+// Engine takes and runs executions.
+type Engine struct {
+	cfg     Config
+	bus     *bus.Bus
+	outside node.Outside
+	queue   *limits.Queue
+	mask    func(string) string
+	plans   *workflow.Cache
+	log     *zap.Logger
+	metrics *metrics
+
+	slots chan struct{}
+
+	mu      sync.Mutex
+	running map[protocol.ExecutionID]*run
+	tenants map[protocol.TenantID]int
+}
+
+// Parts are what an engine works with.
+type Parts struct {
+	Bus     *bus.Bus
+	Outside node.Outside
+	Queue   *limits.Queue
+	Mask    func(string) string // takes secrets out of what will be stored
+	Log     *zap.Logger
+}
+
+// New makes an engine. Run starts it.
+func New(cfg Config, p Parts) *Engine {
+	return &Engine{
+		cfg: cfg, bus: p.Bus, outside: p.Outside, queue: p.Queue, mask: p.Mask, log: p.Log,
+		plans: workflow.NewCache(1024), metrics: newMetrics(), slots: make(chan struct{}, cfg.Concurrency),
+		running: map[protocol.ExecutionID]*run{}, tenants: map[protocol.TenantID]int{},
+	}
+}
+
+// Run takes and runs executions until ctx ends; then it takes no more, lets running nodes finish
+// within the drain time, hands back what is not done, and returns.
+func (e *Engine) Run(ctx context.Context) error {
+	stop, err := e.bus.Signals(e.nudge)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	// Executions outlive the intake: their context ends when the drain time is over.
+	work, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	queues := make([]*bus.JobQueue, e.bus.Partitions())
+	for p := range queues {
+		if queues[p], err = e.bus.Jobs(ctx, p, bus.JobPolicy{AckWait: e.cfg.AckWait, MaxDeliver: maxDeliver}); err != nil {
+			if ctx.Err() != nil {
+				return nil // stopped before it began
+			}
+			return err
+		}
+	}
+	var intake, executions sync.WaitGroup
+	for _, q := range queues {
+		intake.Go(func() { e.take(ctx, work, q, &executions) })
+	}
+	beat := make(chan struct{})
+	var beats sync.WaitGroup
+	beats.Go(func() { e.heartbeat(beat) })
+	intake.Wait() // ends with ctx
+	e.drain()
+	done := make(chan struct{})
+	go func() { executions.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(e.cfg.Drain):
+		cut()
+		<-done
+	}
+	close(beat)
+	beats.Wait()
+	return nil
+}
+
+// take fetches jobs of one partition for as many slots as are free.
+func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sync.WaitGroup) {
+	for ctx.Err() == nil {
+		n := e.reserve(ctx)
+		if n == 0 {
+			return
+		}
+		got, err := q.Fetch(ctx, n, fetchWait, func(j *bus.Job) {
+			if delay := e.unfair(j); delay > 0 {
+				e.metrics.deferred.Inc()
+				e.handBack(j, delay)
+				e.release(1)
+				return
+			}
+			executions.Go(func() {
+				defer e.release(1)
+				e.execute(work, j)
+			})
+		}, func(m jetstream.Msg, err error) {
+			// Perhaps a newer version wrote it: another executor may be able to read it.
+			e.log.Error("job unreadable, handed back", zap.String("subject", m.Subject()), zap.Error(err))
+			_ = m.NakWithDelay(unreadableDelay)
+			e.release(1)
+		})
+		e.release(n - got)
+		if err != nil && ctx.Err() == nil {
+			e.log.Warn("no jobs for now", zap.Error(err))
+			pause(ctx, time.Second)
+		}
+	}
+}
+
+const (
+	fetchWait       = 2 * time.Second
+	unreadableDelay = 30 * time.Second
+)
+
+// reserve waits for a free slot and takes more if there are, up to a fair part of what the
+// partitions share.
+func (e *Engine) reserve(ctx context.Context) int {
+	select {
+	case e.slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	n := 1
+	for most := max(1, e.cfg.Concurrency/e.bus.Partitions()); n < most; n++ {
+		select {
+		case e.slots <- struct{}{}:
+		default:
+			return n
+		}
+	}
+	return n
+}
+
+func (e *Engine) release(n int) {
+	for range n {
+		<-e.slots
+	}
+}
+
+// unfair says for how long to hand a job back because its tenant already has its share of this
+// executor; 0 when it has not. Jobs come in the order of the stream, so without this a tenant
+// with a long backlog would stand in front of everyone.
+func (e *Engine) unfair(j *bus.Job) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if share := max(1, e.cfg.Concurrency*3/4); e.tenants[j.Key.Tenant] < share {
+		return 0
+	}
+	return min(max(time.Duration(j.Backlog)*2*time.Millisecond, 250*time.Millisecond), 5*time.Second) //nolint:gosec // bounded by min
+}
+
+func (e *Engine) handBack(j *bus.Job, delay time.Duration) {
+	if err := j.HandBack(delay); err != nil {
+		// It comes again by itself after AckWait.
+		e.log.Warn("job not handed back", zap.String("execution_id", string(j.Key.ID)), zap.Error(err))
+	}
+}
+
+// heartbeat keeps every running job from being taken over.
+func (e *Engine) heartbeat(stop <-chan struct{}) {
+	t := time.NewTicker(e.cfg.AckWait / 4)
+	defer t.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-t.C:
+		}
+		e.mu.Lock()
+		jobs := make([]*bus.Job, 0, len(e.running))
+		for _, r := range e.running {
+			jobs = append(jobs, r.job)
+		}
+		e.mu.Unlock()
+		for _, j := range jobs {
+			if err := j.InProgress(); err != nil {
+				e.log.Warn("heartbeat not sent", zap.String("execution_id", string(j.Key.ID)), zap.Error(err))
+			}
+		}
+	}
+}
+
+func (e *Engine) nudge(id protocol.ExecutionID) {
+	e.mu.Lock()
+	r := e.running[id]
+	e.mu.Unlock()
+	if r != nil {
+		select {
+		case r.nudged <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (e *Engine) drain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range e.running {
+		close(r.draining)
+	}
+}
+
+// execute runs one job to its end, or as far as it goes here.
+func (e *Engine) execute(ctx context.Context, j *bus.Job) {
+	r := newRun(e, j)
+	if !e.enter(r) {
+		// The same job twice in one process: the first runner was silent for too long and is
+		// about to lose its fence, or the hand-back crossed. Let it come again.
+		e.handBack(j, e.cfg.AckWait/4)
+		return
+	}
+	defer e.leave(r)
+	ctx = j.Context(ctx)
+	began := time.Now()
+	end, err := r.play(ctx)
+	switch {
+	case errors.Is(err, bus.ErrConflict):
+		e.metrics.lost.Inc()
+		e.log.Info("execution is in other hands", r.fields()...)
+	case errors.Is(err, bus.ErrNotFound):
+		// The log was trimmed behind an execution that had ended; only the acknowledgement was lost.
+		e.log.Info("job of a trimmed execution dropped", r.fields()...)
+		_ = j.Ack() // else it comes once more
+	case errors.Is(err, errHandOver):
+		e.handBack(j, r.comeBack)
+	case err != nil:
+		e.log.Warn("execution interrupted, will be taken up again", append(r.fields(), zap.Error(err))...)
+		e.handBack(j, time.Second)
+	default:
+		e.metrics.observe(end, time.Since(began))
+		if err := j.Ack(); err != nil {
+			// It is delivered again, found ended, and acknowledged then.
+			e.log.Warn("job not acknowledged", append(r.fields(), zap.Error(err))...)
+		}
+	}
+}
+
+func (e *Engine) enter(r *run) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, taken := e.running[r.key.ID]; taken {
+		return false
+	}
+	e.running[r.key.ID] = r
+	e.tenants[r.key.Tenant]++
+	e.metrics.running.Inc()
+	return true
+}
+
+func (e *Engine) leave(r *run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.running, r.key.ID)
+	if e.tenants[r.key.Tenant]--; e.tenants[r.key.Tenant] == 0 {
+		delete(e.tenants, r.key.Tenant)
+	}
+	e.metrics.running.Dec()
+}
+
+// plan finds the compiled plan of a request: by its hash in the cache, else from the spec that
+// rides along, else from the bucket.
+func (e *Engine) plan(ctx context.Context, t protocol.TenantID, req protocol.Requested) (*workflow.Plan, error) {
+	p, err := e.plans.Plan(req.SpecHash, func() ([]byte, error) {
+		if len(req.Spec) > 0 {
+			return req.Spec, nil
+		}
+		return e.bus.GetSpec(ctx, t, req.SpecHash)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("spec %s: %w", req.SpecHash, err)
+	}
+	return p, nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,67 @@
+package secret
+
+import (
+	"fmt"
+	"strings"
+)
+
+// MissingError is the error of a variable that may be named but is not set.
+type MissingError struct{ Name string }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("environment variable %s is not set in the executor", e.Name)
+}
+
+// BoundError is the error of a shared provider key that would leave for another host than its provider's.
+type BoundError struct {
+	Name string
+	Host string
+}
+
+func (e *BoundError) Error() string {
+	return fmt.Sprintf("%s is a key shared by all tenants and is not sent to %s; name a variable of this tenant instead, "+
+		"or let the operator list %s in SECRETS_ALLOW or the host in EGRESS_ALLOW", e.Name, e.Host, e.Name)
+}
+
+// Resolver turns names into values.
+type Resolver struct {
+	policy Policy
+	lookup func(string) (string, bool)
+	masker *Masker
+}
+
+// NewResolver reads variables through lookup under a policy. Every value it gives out is known to
+// the masker before the caller has it.
+func NewResolver(policy Policy, lookup func(string) (string, bool), masker *Masker) *Resolver {
+	return &Resolver{policy: policy, lookup: lookup, masker: masker}
+}
+
+// Resolve answers the value of a variable for a tenant.
+func (r *Resolver) Resolve(tenant, name string) (string, error) {
+	if err := r.policy.Check(tenant, name); err != nil {
+		return "", err
+	}
+	value, ok := r.lookup(name)
+	// A file mounted as a variable ends in a newline more often than not.
+	value = strings.TrimSpace(value)
+	if !ok || value == "" {
+		return "", &MissingError{Name: name}
+	}
+	r.masker.Add(value)
+	return value, nil
+}
+
+// CheckHost tells whether the value of name may be sent to host.
+func (r *Resolver) CheckHost(name, host string) error {
+	patterns := r.policy.Hosts(name)
+	if len(patterns) == 0 {
+		return nil
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	for _, pattern := range patterns {
+		if zone, ok := strings.CutPrefix(pattern, "*"); ok && strings.HasSuffix(host, zone) || host == pattern {
+			return nil
+		}
+	}
+	return &BoundError{Name: name, Host: host}
+}

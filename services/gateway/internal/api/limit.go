@@ -1,0 +1,115 @@
+package api
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/agentflow/agentflow/pkg/limits"
+	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/pkg/workflow"
+)
+
+// gate decides at once whether there is room.
+type gate interface {
+	Ask(ctx context.Context, r protocol.AcquireRequest) (protocol.Grant, error)
+}
+
+var _ gate = (*limits.Gate)(nil)
+
+// The queues of requests. No queue of a workflow has a name with a slash.
+const (
+	tenantQueue = "requests/tenant"
+	keyQueue    = "requests/key/"
+)
+
+// limit asks whether one more request of the key and of the tenant is let in, and tells the client
+// where it stands. What a tenant may use of language models is counted where they are called.
+func (s *Server) limit(c *fiber.Ctx, r *request) error {
+	if s.gate == nil || r.tenant == "" {
+		return nil
+	}
+	if own := bandwidth(r.who.KeyLimits, workflow.Bandwidth{}); own != (workflow.Bandwidth{}) {
+		if err := s.pass(c, r, keyQueue+r.who.Actor, own); err != nil {
+			return err
+		}
+	}
+	return s.pass(c, r, tenantQueue, bandwidth(r.who.Limits, s.opts.Limits))
+}
+
+func (s *Server) pass(c *fiber.Ctx, r *request, queue string, room workflow.Bandwidth) error {
+	if room.MaxMessagesPerSecond == 0 && room.MaxRequestsPerMinute == 0 {
+		return nil
+	}
+	grant, err := s.gate.Ask(c.UserContext(), protocol.AcquireRequest{Tenant: r.tenant, Queue: queue, Limits: room, Messages: 1, Requests: 1})
+	if err != nil {
+		return err
+	}
+	limitHeaders(c, room, grant)
+	if grant.Granted {
+		return nil
+	}
+	return &protocol.Error{
+		Code: protocol.CodeRateLimited, RetryAfterMS: grant.RetryAfterMS,
+		Message: "the limit on " + strings.ReplaceAll(string(grant.LimitingMetric), "_", " ") + " is used up; try again after the time in Retry-After",
+	}
+}
+
+// bandwidth is what is left of the defaults under a record's own limits: absent means the default,
+// 0 unlimited.
+func bandwidth(own *protocol.TenantLimits, defaults workflow.Bandwidth) workflow.Bandwidth {
+	b := defaults
+	b.MaxTokensPerMinute = 0
+	if own == nil {
+		return b
+	}
+	for _, f := range []struct {
+		own  *int
+		into *int
+	}{
+		{own.MessagesPerSecond, &b.MaxMessagesPerSecond}, {own.RequestsPerMinute, &b.MaxRequestsPerMinute}, {own.BurstSize, &b.BurstSize},
+	} {
+		if f.own != nil {
+			*f.into = *f.own
+		}
+	}
+	return b
+}
+
+// limitHeaders says what the limits are and what is left of them: in the form of the standard's
+// draft, and in the older one for the limit that is nearest.
+func limitHeaders(c *fiber.Ctx, room workflow.Bandwidth, g protocol.Grant) {
+	var policies, states []string
+	nearest := int64(-1)
+	for _, m := range []struct {
+		metric protocol.Metric
+		quota  int
+		window int // seconds
+	}{
+		{protocol.MetricMessages, room.MaxMessagesPerSecond, 1},
+		{protocol.MetricRequests, room.MaxRequestsPerMinute, 60},
+	} {
+		if m.quota == 0 {
+			continue
+		}
+		policies = append(policies, `"`+string(m.metric)+`";q=`+strconv.Itoa(m.quota)+`;w=`+strconv.Itoa(m.window))
+		left, known := g.Remaining[m.metric]
+		if !known || left < 0 {
+			continue
+		}
+		reset := (g.ResetMS[m.metric] + 999) / 1000
+		states = append(states, `"`+string(m.metric)+`";r=`+strconv.FormatInt(left, 10)+`;t=`+strconv.FormatInt(reset, 10))
+		if nearest < 0 || left < nearest {
+			nearest = left
+			c.Set("X-RateLimit-Limit", strconv.Itoa(m.quota))
+			c.Set("X-RateLimit-Remaining", strconv.FormatInt(left, 10))
+			c.Set("X-RateLimit-Reset", strconv.FormatInt(reset, 10))
+		}
+	}
+	c.Set("RateLimit-Policy", strings.Join(policies, ", "))
+	if len(states) > 0 {
+		c.Set("RateLimit", strings.Join(states, ", "))
+	}
+}

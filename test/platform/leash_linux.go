@@ -1,0 +1,15 @@
+package platform
+
+import (
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// leash makes the kernel kill the command when the test process dies, however it dies. The signal comes when the thread
+// that started the command ends, so that thread is kept until the command has ended.
+func leash(cmd *exec.Cmd) (release func()) {
+	runtime.LockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	return runtime.UnlockOSThread
+}
