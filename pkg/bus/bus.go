@@ -136,7 +136,9 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 
 // Close ends the connection after what was published has been written to the socket.
 func (b *Bus) Close() {
-	_ = b.nc.FlushTimeout(2 * time.Second) // on a dead connection there is nothing to save
+	if b.nc.IsConnected() {
+		_ = b.nc.FlushTimeout(2 * time.Second) // what a dying connection still holds is lost anyway
+	}
 	b.nc.Close()
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
@@ -89,6 +90,19 @@ func (q *JobQueue) Fetch(ctx context.Context, n int, wait time.Duration, take fu
 		return got, fmt.Errorf("fetch jobs of partition %d: %w", q.partition, err)
 	}
 	return got, nil
+}
+
+// unreadableDelay is after how long a job that this process cannot read is offered again.
+const unreadableDelay = 30 * time.Second
+
+// Unreadable hands back, for a while, jobs that this process cannot read, and then calls also:
+// perhaps a newer version wrote them, and another executor can.
+func Unreadable(log *zap.Logger, also func()) func(jetstream.Msg, error) {
+	return func(m jetstream.Msg, err error) {
+		log.Error("job unreadable, handed back", zap.String("subject", m.Subject()), zap.Error(err))
+		_ = m.NakWithDelay(unreadableDelay) // else it comes again after AckWait
+		also()
+	}
 }
 
 func jobOf(msg jetstream.Msg) (*Job, error) {

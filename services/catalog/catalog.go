@@ -70,7 +70,7 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 	if err != nil {
 		return err
 	}
-	store, err := postgres.Open(postgres.Config{
+	store, err := postgres.Open(ctx, postgres.Config{
 		URL: serviceURL, PoolSize: max(cfg.PoolSize, minConnections), Overflow: cfg.PoolOverflow,
 		PoolTimeout: cfg.PoolTimeout, Recycle: cfg.PoolRecycle, Log: rt.Log,
 	})
@@ -124,7 +124,7 @@ func answer(ctx context.Context, b *bus.Bus, s *service.Service, cfg Config) err
 	if err != nil {
 		return err
 	}
-	if err := s.Serve(svc); err != nil {
+	if err := s.Serve(svc); err != nil { //nolint:contextcheck // a call brings a context of its own
 		return errors.Join(err, svc.Stop())
 	}
 	<-ctx.Done()

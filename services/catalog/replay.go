@@ -73,10 +73,10 @@ func openRebuild(ctx context.Context, cfg Config, b *bus.Bus, schema string, pro
 		return nil, errors.New("DATABASE_URL must be the owner's: a schema has to be made")
 	}
 	r := &rebuild{schema: schema, progress: progress, said: map[string]time.Time{}}
-	if r.live, err = postgres.Open(postgres.Config{URL: cfg.DatabaseURL, PoolSize: 2}); err != nil {
+	if r.live, err = postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL, PoolSize: 2}); err != nil {
 		return nil, err
 	}
-	if r.fresh, err = postgres.Open(postgres.Config{URL: cfg.DatabaseURL, PoolSize: 2, Schema: schema}); err != nil {
+	if r.fresh, err = postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL, PoolSize: 2, Schema: schema}); err != nil {
 		r.live.Close()
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -58,7 +59,7 @@ func numbers(n int) string { return "[" + strings.TrimSuffix(strings.Repeat("1,"
 func badOnes() []bad {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	return []bad{
-		{"nothing", "", 422, 400, "", nil},
+		{"nothing", "", 422, 422, "", nil},
 		{"truncated", `{"workflow":{"nodes":[`, 422, 400, "", nil},
 		{"two documents", `{} {}`, 422, 400, "", nil},
 		{"a list", `[1]`, 422, 422, "", nil},
@@ -69,15 +70,15 @@ func badOnes() []bad {
 		{"nodes of the wrong type", `{"workflow":{"start_node":1,"nodes":{"id":"a"},"edges":"x"}}`, 422, 422, "nodes", nil},
 		{"metadata of the wrong type", single("a", "input", `[1]`), 422, 422, "metadata", nil},
 		{"state of the wrong type", `{"workflow":` + pure + `,"initial_state":"x"}`, 422, 422, "initial_state", nil},
-		{"id with dot", single("a.b", "input", `{}`), 422, 422, "a.b", nil},
-		{"id with space", single("a b", "input", `{}`), 422, 422, "a b", nil},
+		{"id with dot", single("a.b", "input", `{}`), 422, 422, "pattern", nil},
+		{"id with space", single("a b", "input", `{}`), 422, 422, "pattern", nil},
 		{"id with star", single("*", "input", `{}`), 422, 422, "pattern", nil},
 		{"id with >", single("a.>", "input", `{}`), 422, 422, "pattern", nil},
 		{"id without end", single(strings.Repeat("x", 101), "input", `{}`), 422, 422, "", nil},
 		{"id of nothing", single("", "input", `{}`), 422, 422, "", nil},
 		{"deep objects", strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000), 422, 400, "", nil},
 		{"deep state", `{"workflow":` + pure + `,"initial_state":{"user_input":` + deep(10_000) + `}}`, 422, 400, "", nil},
-		{"deep metadata", single("a", "input", `{"x":`+deep(100)+`}`), 422, 400, "", nil},
+		{"deep metadata", single("a", "input", `{"x":`+deep(100)+`}`), 422, 422, "64 levels", nil},
 		{"not UTF-8", "{\"workflow\":" + pure + ",\"initial_state\":{\"user_input\":\"\xff\xfe\"}}", 422, 400, "UTF-8", nil},
 		{"NUL", "{\"workflow\":\x00}", 422, 400, "", nil},
 		{"5 MB", `{"x":"` + strings.Repeat("x", 5<<20) + `"}`, 413, 413, "", nil},
@@ -91,13 +92,13 @@ func badOnes() []bad {
 		{"deep CEL", conditional(strings.Repeat("(", 1500)+"true"+strings.Repeat(")", 1500), `{}`), 400, 400, "E003", nil},
 		{"code in CEL", conditional("__import__('os').system('true')", `{}`), 400, 400, "E003", nil},
 		{
-			"endless CEL", conditional("xs.all(a, xs.all(b, xs.all(c, xs.all(d, a + b + c + d > 0))))", `{"xs":` + numbers(1000) + `}`),
+			"endless CEL", conditional("xs.all(a, xs.all(b, xs.all(c, xs.all(d, a + b + c + d > 0))))", `{"xs":`+numbers(1000)+`}`),
 			500, 500, "condition", nil,
 		},
 		{"CEL that cannot be decided", conditional("user_input.size.wide > 1", `{}`), 500, 500, "condition", nil},
 		{
 			"huge template", `{"workflow":{"start_node":"a","nodes":[{"id":"a","type":"aggregator","metadata":{"strategy":"template","template":"` +
-				strings.Repeat("{user_input}", 20_000) + `"}}]},"initial_state":{"user_input":"` + strings.Repeat("y", 100_000) + `"}}`, 500, 500, "MiB", nil,
+				strings.Repeat("{user_input}", 20_000) + `"}}]},"initial_state":{"user_input":"` + strings.Repeat("y", 100_000) + `"}}`, 500, 500, "4194304 bytes", nil,
 		},
 		{"endless loop", `{"workflow":` + loop + `,"max_iterations":1000}`, 500, 500, "max_iterations", nil},
 		{"negative timeout", `{"workflow":` + pure + `,"timeout_seconds":-1}`, 422, 422, "timeout_seconds", nil},
@@ -120,12 +121,12 @@ func TestHostile(t *testing.T) {
 			for path, status := range map[string]int{"/api/v1/workflows/execute": c.v1, "/workflows/execute": c.root} {
 				a := p.Call(t, http.MethodPost, path, c.body, c.header...)
 				require.Equal(t, status, a.Status, "%s: %.1000s", path, a.Body)
-				require.Less(t, len(a.Body), 64<<10, "an answer does not repeat what was sent")
 				problem := a.JSON(t)
 				if strings.HasPrefix(path, "/api") {
 					require.NotEmpty(t, problem["detail"])
 				} else {
 					require.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
+					require.Less(t, len(a.Body), 16<<10, "a problem does not repeat what was sent")
 					require.NotEmpty(t, problem["code"])
 					require.NotEmpty(t, problem["detail"])
 				}
@@ -216,9 +217,38 @@ func TestHostileAddresses(t *testing.T) {
 		require.Equal(t, http.StatusUnprocessableEntity, a.Status, "tenant %q: %s", id, a.Body)
 		require.Contains(t, []int{http.StatusNotFound, http.StatusUnprocessableEntity}, admin.Call(t, http.MethodGet, "/workflows", nil, "X-Tenant-ID", "x"+strings.ReplaceAll(id, "ü", "u")).Status)
 	}
-	for _, id := range []string{"a.b", "a b", "*", ">", "a/b", "", "ü", strings.Repeat("s", 300)} {
-		a := p.Call(t, http.MethodPost, "/api/v1/sources/", object{"id": id, "kind": "llm", "config": object{"provider": "echo"}})
-		require.Contains(t, []int{http.StatusBadRequest, http.StatusUnprocessableEntity}, a.Status, "source %q: %s", id, a.Body)
-	}
 	requireServes(t, p)
+}
+
+// TestOddSourceIDs: an id is refused, or it names one source everywhere.
+func TestOddSourceIDs(t *testing.T) {
+	t.Parallel()
+	c := found(t, use(t), "odd")
+	kept := map[string]bool{}
+	for _, id := range []string{"a.b", "a", "b", "a b", "*", ">", "a.*", "a/b", "", "..", "ü", "%2e", "types", strings.Repeat("s", 300), "null\u0000"} {
+		a := c.Call(t, http.MethodPost, "/api/v1/sources/", object{"id": id, "kind": "llm", "config": object{"provider": "echo", "model": "model of " + id}})
+		if a.Status != http.StatusCreated {
+			require.Contains(t, []int{http.StatusBadRequest, http.StatusUnprocessableEntity}, a.Status, "source %q: %s", id, a.Body)
+			continue
+		}
+		kept[id] = true
+	}
+	require.Contains(t, kept, "a")
+	require.NotContains(t, kept, "")
+	var list struct {
+		Sources map[string]object `json:"sources"`
+	}
+	c.Get(t, "/api/v1/sources/").Decode(t, &list)
+	require.Len(t, list.Sources, len(kept))
+	for id := range kept {
+		require.Equal(t, "model of "+id, list.Sources[id]["config"].(object)["model"], "%q", id)
+		a := c.Call(t, http.MethodGet, "/api/v1/sources/"+url.PathEscape(id), nil)
+		require.Equal(t, http.StatusOK, a.Status, "%q: %s", id, a.Body)
+		require.Equal(t, id, a.JSON(t)["id"])
+		a = c.Call(t, http.MethodPost, "/workflows/execute", asks(nil, object{"source_id": id}))
+		require.Equal(t, http.StatusOK, a.Status, "%q: %s", id, a.Body)
+		a = c.Call(t, http.MethodDelete, "/api/v1/sources/"+url.PathEscape(id), nil)
+		require.Equal(t, http.StatusOK, a.Status, "%q: %s", id, a.Body)
+	}
+	c.Get(t, "/api/v1/sources/").Decode(t, &list)
 }

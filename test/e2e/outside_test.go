@@ -10,17 +10,17 @@ import (
 	"github.com/agentflow/agentflow/test/fakeprovider"
 )
 
-// asks is a workflow of one model, with more metadata for its node.
+// asks is a workflow of one model, with more metadata for its node. Without a config the source is one that is kept.
 func asks(config object, metadata object) object {
 	node := object{"source_id": "model", "prompt_template": "{user_input}"}
 	for key, value := range metadata {
 		node[key] = value
 	}
-	return object{"workflow": object{
-		"start_node": "ask",
-		"nodes":      []any{object{"id": "ask", "type": "llm", "metadata": node}},
-		"sources":    []any{object{"id": "model", "kind": "llm", "config": config}},
-	}, "initial_state": object{"user_input": "hello"}}
+	spec := object{"start_node": "ask", "nodes": []any{object{"id": "ask", "type": "llm", "metadata": node}}}
+	if config != nil {
+		spec["sources"] = []any{object{"id": "model", "kind": "llm", "config": config}}
+	}
+	return object{"workflow": spec, "initial_state": object{"user_input": "hello"}}
 }
 
 // firstThen answers the first requests with replies, and what follows properly.

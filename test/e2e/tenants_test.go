@@ -191,26 +191,36 @@ func requireApart(t *testing.T, me, other company) {
 	require.Contains(t, []int{http.StatusForbidden, http.StatusNotFound}, a.Status, "%s", a.Body)
 }
 
-// requireRowPolicies logs in as the service does: the tables themselves must keep tenants apart.
+// requireRowPolicies logs in as the service does: the tables themselves must keep tenants apart. The login may do nothing
+// by itself; it becomes a tenant's role for one transaction, which must name the tenant.
 func requireRowPolicies(t *testing.T, p *platform.Platform, tenants ...company) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), p.Ready().DatabaseURL)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(t.Context())) }()
-	for _, table := range []string{"workflows", "sources", "executions", "execution_events", "audit_log"} {
-		_, err := conn.Exec(t.Context(), "SELECT * FROM agentflow."+table)
-		require.Error(t, err, "%s without a tenant is an error, not an empty table", table)
+	within := func(settings string, query string) ([]string, error) {
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, tx.Rollback(t.Context())) }()
+		_, err = tx.Exec(t.Context(), settings)
+		require.NoError(t, err)
+		rows, err := tx.Query(t.Context(), query)
+		require.NoError(t, err)
+		return pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	for _, table := range []string{"workflows", "workflow_versions", "sources", "executions", "execution_events", "audit_log", "api_keys"} {
+		query := "SELECT DISTINCT tenant_id::text FROM agentflow." + table
+		_, err := within("SELECT 1", query)
+		require.Error(t, err, "%s: the login has no right of its own", table)
+		_, err = within("SET LOCAL ROLE agentflow_tenant", query)
+		require.ErrorContains(t, err, "app.tenant_id", "%s without a tenant is an error, not an empty table", table)
 		for _, c := range tenants {
-			tx, err := conn.Begin(t.Context())
-			require.NoError(t, err)
-			_, err = tx.Exec(t.Context(), "SELECT set_config('app.tenant_id', $1, true)", c.id)
-			require.NoError(t, err)
-			rows, err := tx.Query(t.Context(), "SELECT DISTINCT tenant_id::text FROM agentflow."+table)
-			require.NoError(t, err)
-			seen, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			require.NoError(t, err)
+			seen, err := within("SET LOCAL ROLE agentflow_tenant; SET LOCAL app.tenant_id = '"+c.id+"'", query)
+			require.NoError(t, err, table)
 			require.Equal(t, []string{c.id}, seen, table)
-			require.NoError(t, tx.Rollback(t.Context()))
 		}
+		seen, err := within("SET LOCAL ROLE agentflow_tenant; SET LOCAL app.tenant_id = 'nobody'", query)
+		require.NoError(t, err, table)
+		require.Empty(t, seen, table)
 	}
 }

@@ -77,7 +77,7 @@ func beat(ctx context.Context, conn *pgx.Conn) error {
 		cancel()
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the end of leading interrupted the ping
+				return nil // the end of leading interrupted the ping
 			}
 			return fault("lead", err)
 		}

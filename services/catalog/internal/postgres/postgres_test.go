@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,10 +43,10 @@ func open(t testing.TB, adminURL string, c Config) (service, owner *Store) {
 		c.PoolSize = 5
 	}
 	c.URL = url
-	service, err = Open(c)
+	service, err = Open(t.Context(), c)
 	require.NoError(t, err)
 	t.Cleanup(service.Close)
-	owner, err = Open(Config{URL: adminURL, PoolSize: 2})
+	owner, err = Open(t.Context(), Config{URL: adminURL, PoolSize: 2})
 	require.NoError(t, err)
 	t.Cleanup(owner.Close)
 	return service, owner
@@ -434,11 +435,11 @@ func gather(t *testing.T, s *Store) map[string]float64 {
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			name := f.GetName()
+			name := []string{f.GetName()}
 			for _, l := range m.GetLabel() {
-				name += "/" + l.GetValue()
+				name = append(name, l.GetValue())
 			}
-			out[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			out[strings.Join(name, "/")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	return out
@@ -459,7 +460,7 @@ func TestManyCallersFewConnections(t *testing.T) {
 					t.Errorf("%s: %v %v", tenant, wf.Tenant, err)
 				}
 				err = service.Tenant(t.Context(), tenant, func(tx *Tx) error {
-					_, err := tx.Enter(t.Context(), tenant, protocol.KindWorkflow, "wf_"+string(tenant), fmt.Sprint(i))
+					_, err := tx.Enter(t.Context(), tenant, protocol.KindWorkflow, "wf_"+string(tenant), strconv.Itoa(i))
 					return err
 				})
 				if err != nil {

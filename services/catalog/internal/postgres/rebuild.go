@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,7 +48,7 @@ func (s *Store) Swap(ctx context.Context, fresh string) error {
 	}
 	if _, err := conn.Exec(ctx, strings.Join(statements, "; ")); err != nil {
 		_, rerr := conn.Exec(context.WithoutCancel(ctx), "rollback")
-		return fault("swap", fmt.Errorf("%w (rollback: %v)", err, rerr))
+		return fault("swap", errors.Join(err, rerr))
 	}
 	_, err = conn.Exec(ctx, "drop schema "+old+" cascade")
 	return fault("drop the old tables", err)
@@ -210,7 +211,7 @@ func compareCounts(ctx context.Context, tx pgx.Tx, live string, limit int) ([]pr
 			union all select tenant_id, 'execution', status, count(*) from `+live+`.executions group by 1, 3
 		)
 		select tenant_id || '/' || kind || '/' || status, coalesce(c.n, 0)::text, coalesce(t.n, 0)::text
-		from counted c full join there t using (tenant_id, kind, status) where c.n is distinct from t.n limit `+fmt.Sprint(limit))
+		from counted c full join there t using (tenant_id, kind, status) where c.n is distinct from t.n limit $1`, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +231,7 @@ func compareChains(ctx context.Context, tx pgx.Tx, live string, limit int) ([]pr
 		join `+live+`.executions x on x.id = e.execution_id and x.tenant_id = e.tenant_id
 		where e.previous <> 0 and not exists (
 			select from `+live+`.execution_events p where p.partition = e.partition and p.seq = e.previous and p.execution_id = e.execution_id)
-		limit `+fmt.Sprint(limit))
+		limit $1`, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ type Store struct {
 const pingAfter = 250 * time.Millisecond
 
 // Open makes the pool. It connects when a connection is needed, so it works while Postgres is away.
-func Open(cfg Config) (*Store, error) {
+func Open(ctx context.Context, cfg Config) (*Store, error) {
 	normal, err := db.Normalize(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func Open(cfg Config) (*Store, error) {
 	if s.timeout <= 0 {
 		s.timeout = 30 * time.Second
 	}
-	pc.MaxConns = int32(max(1, min(cfg.PoolSize+cfg.Overflow, 10_000))) //nolint:gosec // bounded
+	pc.MaxConns = int32(max(1, min(cfg.PoolSize+cfg.Overflow, 10_000)))
 	pc.MaxConnLifetime = cfg.Recycle
 	if pc.MaxConnLifetime <= 0 {
 		pc.MaxConnLifetime = time.Hour
@@ -92,8 +92,8 @@ func Open(cfg Config) (*Store, error) {
 	pc.BeforeClose = func(c *pgx.Conn) {
 		cfg.Log.Debug("postgres connection closed", zap.Uint32("pid", c.PgConn().PID()))
 	}
-	// The pool lives until Close, not until some context ends.
-	if s.pool, err = pgxpool.NewWithConfig(context.Background(), pc); err != nil {
+	// The pool lives until Close, not until a context ends.
+	if s.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), pc); err != nil {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
 	return s, nil
@@ -246,12 +246,10 @@ func (s *Store) begin(ctx context.Context, statements string) (pgx.Tx, func(), e
 func broken(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		switch {
-		case pg.Code == "57P01", pg.Code == "57P02", pg.Code == "57P03": // shutting down, crashed, starting up
-			return true
-		case pg.Code == "53300", pg.Code == "53400": // too many connections
-			return true
-		case pg.Code == "25006": // a standby that is not promoted yet
+		switch pg.Code {
+		case "57P01", "57P02", "57P03", // shutting down, crashed, starting up
+			"53300", "53400", // too many connections
+			"25006": // a standby that is not promoted yet
 			return true
 		}
 		return strings.HasPrefix(pg.Code, "08")

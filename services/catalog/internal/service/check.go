@@ -35,7 +35,8 @@ func quote(s string) string {
 }
 
 // checkName refuses names that nobody could read or tell apart.
-func checkName(field, name string) error {
+func checkName(name string) error {
+	const field = "name"
 	switch {
 	case strings.TrimSpace(name) == "":
 		return refuse(protocol.CodeInvalid, field, field+" must not be empty")
@@ -66,8 +67,10 @@ func checkLimits(l *protocol.TenantLimits) error {
 		field string
 		value *int
 	}{
-		{"max_messages_per_second", l.MessagesPerSecond}, {"max_requests_per_minute", l.RequestsPerMinute},
-		{"max_tokens_per_minute", l.TokensPerMinute}, {"burst_size", l.BurstSize},
+		{"max_messages_per_second", l.MessagesPerSecond},
+		{"max_requests_per_minute", l.RequestsPerMinute},
+		{"max_tokens_per_minute", l.TokensPerMinute},
+		{"burst_size", l.BurstSize},
 	} {
 		if limit.value != nil && (*limit.value < 0 || *limit.value > 1_000_000_000) {
 			return refuse(protocol.CodeInvalid, "limits."+limit.field, limit.field+" must be between 0 (no limit) and 1000000000")

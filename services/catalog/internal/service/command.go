@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,7 +78,10 @@ func document[T any](ctx context.Context, s *Service, r *room) (T, error) {
 		}
 		return v, postgres.Missing(string(r.kind), r.id, exists)
 	}
-	return v, unmarshal(r.last.Document, &v)
+	if err := unmarshal(r.last.Document, &v); err != nil {
+		return v, fmt.Errorf("read %s %s: %w", r.kind, r.id, err)
+	}
+	return v, nil
 }
 
 // unmarshal keeps numbers as they are written.
@@ -134,10 +138,9 @@ func derivedID(prefix string, c protocol.Command) string {
 	sum := sha256.Sum256([]byte(c.ID))
 	var u uuid.UUID
 	copy(u[:], sum[:])
-	ms := uint64(max(c.At.UnixMilli(), 0)) //nolint:gosec // not negative
-	for i := range 6 {
-		u[i] = byte(ms >> (40 - 8*i))
-	}
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(max(c.At.UnixMilli(), 0)))
+	copy(u[:6], ms[2:])
 	u[6] = u[6]&0x0F | 0x70 // version 7: ids sort by the time of the command
 	u[8] = u[8]&0x3F | 0x80
 	return typeid.Format(prefix, u)

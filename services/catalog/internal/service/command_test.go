@@ -154,7 +154,7 @@ func TestWorkflowIsCheckedWhole(t *testing.T) {
 	require.JSONEq(t, big, string(got.Spec))
 	for _, bad := range []string{"", " \t", "a\x00b", "a\nb", strings.Repeat("x", maxName+1)} {
 		_, err := try[protocol.Workflow](w, acme, protocol.VerbWorkflowUpdate, protocol.UpdateWorkflow{ID: made.ID, Name: &bad})
-		require.Equal(t, "name", requireCode(t, err, protocol.CodeInvalid).Field)
+		require.Equal(t, "name", refusalOf(t, err, protocol.CodeInvalid).Field)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestSourceLife(t *testing.T) {
 	// Whoever uses it holds it.
 	user := w.workflow(acme, "user of main", "main")
 	_, err = try[protocol.KeptSource](w, acme, protocol.VerbSourceDelete, protocol.DeleteSource{ID: "main"})
-	refusal := requireCode(t, err, protocol.CodeConflict)
+	refusal := refusalOf(t, err, protocol.CodeConflict)
 	require.Contains(t, refusal.Message, user.ID)
 	require.Contains(t, refusal.Message, "user of main")
 	_, err = try[protocol.KeptSource](w, acme, protocol.VerbSourceUpdate, protocol.UpdateSource{
@@ -216,7 +216,7 @@ func TestSourceLife(t *testing.T) {
 	secret := llm("secret")
 	secret.Config["headers"] = map[string]any{"Authorization": "Bearer S3cretValue-1234567890"}
 	_, err = try[protocol.KeptSource](w, acme, protocol.VerbSourceCreate, secret)
-	refusal = requireCode(t, err, protocol.CodeInvalid)
+	refusal = refusalOf(t, err, protocol.CodeInvalid)
 	require.Equal(t, "config.headers.Authorization", refusal.Field)
 	require.Contains(t, refusal.Message, `"token_env"`)
 	require.NotContains(t, refusal.Message, "S3cret")
@@ -247,7 +247,7 @@ func TestTenantsAndKeys(t *testing.T) {
 		"limits.burst_size": {Name: "k", Hash: second, Limits: &protocol.TenantLimits{BurstSize: ptr(-1)}},
 	} {
 		_, err := try[protocol.Key](w, acme, protocol.VerbKeyCreate, bad)
-		require.Equal(t, field, requireCode(t, err, protocol.CodeInvalid).Field)
+		require.Equal(t, field, refusalOf(t, err, protocol.CodeInvalid).Field)
 	}
 	// Nobody gets the same secret twice, whoever asks.
 	beta := w.tenant("beta")
@@ -448,6 +448,8 @@ func TestConcurrentUpdates(t *testing.T) {
 var errCrash = errors.New("crash")
 
 // A handler that dies at any step leaves nothing undone and nothing done twice.
+//
+//nolint:tparallel // the cases share one world and take turns
 func TestCrashAtEveryStep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

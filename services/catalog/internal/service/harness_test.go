@@ -77,7 +77,7 @@ func testLog(t testing.TB) *zap.Logger {
 
 func newStore(t testing.TB, url string, poolSize int) *postgres.Store {
 	t.Helper()
-	store, err := postgres.Open(postgres.Config{URL: url, PoolSize: poolSize, PoolTimeout: 20 * time.Second, Log: testLog(t)})
+	store, err := postgres.Open(t.Context(), postgres.Config{URL: url, PoolSize: poolSize, PoolTimeout: 20 * time.Second, Log: testLog(t)})
 	require.NoError(t, err)
 	t.Cleanup(store.Close)
 	return store
@@ -152,7 +152,8 @@ func send[T any](w *world, c protocol.Command) (T, error) {
 	if err != nil {
 		return out, err
 	}
-	return out, json.Unmarshal(raw, &out)
+	err = json.Unmarshal(raw, &out)
+	return out, err
 }
 
 func (w *world) tenant(id protocol.TenantID) protocol.TenantID {
@@ -194,7 +195,12 @@ func (w *world) workflow(t protocol.TenantID, name string, sources ...string) pr
 	return do[protocol.Workflow](w, t, protocol.VerbWorkflowCreate, protocol.CreateWorkflow{Name: name, Spec: plain(sources...)})
 }
 
-func requireCode(t testing.TB, err error, code protocol.Code) *protocol.Error {
+func requireCode(t testing.TB, err error, code protocol.Code) {
+	t.Helper()
+	_ = refusalOf(t, err, code)
+}
+
+func refusalOf(t testing.TB, err error, code protocol.Code) *protocol.Error {
 	t.Helper()
 	var refusal *protocol.Error
 	require.ErrorAs(t, err, &refusal)

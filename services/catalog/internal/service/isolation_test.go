@@ -127,7 +127,7 @@ func TestTenantsAreApart(t *testing.T) {
 	for name, ask := range lookups(w, "beta", acme) {
 		covered = append(covered, strings.Split(name, "/")[0])
 		answer, err := ask(t.Context())
-		refusal := requireCode(t, err, protocol.CodeForbidden)
+		refusal := refusalOf(t, err, protocol.CodeForbidden)
 		told, merr := json.Marshal([]any{answer, refusal})
 		require.NoError(t, merr)
 		for _, word := range []string{"secret plan", "key of acme", "tag-acme", "final_output", "gpt-4o-mini", "OPENAI"} {

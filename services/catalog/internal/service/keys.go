@@ -28,7 +28,7 @@ func createKey(ctx context.Context, s *Service, r *room) (*decision, error) {
 	}
 	slices.Sort(in.Scopes)
 	in.Scopes = slices.Compact(in.Scopes)
-	if err := firstError(checkName("name", in.Name), checkHash(in.Hash), checkPrefix(in.Prefix), checkScopes(in.Scopes), checkLimits(in.Limits),
+	if err := firstError(checkName(in.Name), checkHash(in.Hash), checkPrefix(in.Prefix), checkScopes(in.Scopes), checkLimits(in.Limits),
 		checkExpiry(in.ExpiresAt, r.at)); err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func updateKey(ctx context.Context, s *Service, r *room) (*decision, error) {
 	if in.ExpiresAt != nil {
 		k.ExpiresAt = *in.ExpiresAt // in the past too: that ends the key now
 	}
-	if err := firstError(checkName("name", k.Name), checkScopes(k.Scopes), checkLimits(k.Limits)); err != nil {
+	if err := firstError(checkName(k.Name), checkScopes(k.Scopes), checkLimits(k.Limits)); err != nil {
 		return nil, err
 	}
 	k.Version++

@@ -363,7 +363,7 @@ func TestExecutionLists(t *testing.T) {
 		"skip": {Skip: -1}, "limit": {Limit: 1_000_000_000}, "cursor": {Cursor: "nonsense"},
 	} {
 		_, err := w.store.ListExecutions(t.Context(), protocol.ListExecutionsRequest{Tenant: acme, Page: page})
-		require.Equal(t, field, requireCode(t, err, protocol.CodeInvalid).Field)
+		require.Equal(t, field, refusalOf(t, err, protocol.CodeInvalid).Field)
 	}
 	_, err := w.store.ListExecutions(t.Context(), protocol.ListExecutionsRequest{Tenant: acme, Page: protocol.Page{Limit: -1}})
 	requireCode(t, err, protocol.CodeInvalid)
@@ -394,7 +394,7 @@ func TestActiveExecutionsHoldTheirWorkflow(t *testing.T) {
 	require.ErrorIs(t, err, postgres.ErrUnavailable, "the tables do not know of it yet")
 	w.project()
 	_, err = try[protocol.Workflow](w, acme, protocol.VerbWorkflowDelete, protocol.DeleteWorkflow{ID: wf.ID})
-	refusal := requireCode(t, err, protocol.CodeConflict)
+	refusal := refusalOf(t, err, protocol.CodeConflict)
 	require.Equal(t, protocol.Active{Executions: []protocol.ExecutionID{r.key.ID}, Total: 1}, refusal.Details)
 	r.complete()
 	do[protocol.Workflow](w, acme, protocol.VerbWorkflowDelete, protocol.DeleteWorkflow{ID: wf.ID})
@@ -466,7 +466,7 @@ func drawHistory(t *rapid.T) []protocol.Record {
 	}
 	var records []protocol.Record
 	for i := range rapid.IntRange(1, 8).Draw(t, "commits") {
-		r := protocol.Record{Sequence: uint64(i + 1)} //nolint:gosec // small
+		r := protocol.Record{Sequence: uint64(i + 1)}
 		for j := range rapid.IntRange(1, 3).Draw(t, "events") {
 			at = at.Add(time.Millisecond)
 			e := protocol.Event(protocol.Requested{WorkflowID: "wf_1", Input: protocol.ObjectOf(workflow.Values{"x": "y"})})

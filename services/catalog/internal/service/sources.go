@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/workflow"
@@ -156,20 +157,18 @@ func deleteSource(ctx context.Context, s *Service, r *room) (*decision, error) {
 }
 
 func inUse(id string, use protocol.InUse, what string) error {
-	names := ""
-	for i, w := range use.Workflows {
-		if i == 5 {
-			names += fmt.Sprintf(" and %d more", use.Total-5)
-			break
-		}
-		if i > 0 {
-			names += ", "
-		}
-		names += quote(w.Name) + " (" + w.ID + ")"
+	const shown = 5
+	var names []string
+	for _, w := range use.Workflows[:min(shown, len(use.Workflows))] {
+		names = append(names, quote(w.Name)+" ("+w.ID+")")
+	}
+	users := strings.Join(names, ", ")
+	if use.Total > shown {
+		users += fmt.Sprintf(" and %d more", use.Total-shown)
 	}
 	return &protocol.Error{
 		Code: protocol.CodeConflict, Details: use,
-		Message: fmt.Sprintf("source %s %s: it is used by %s", quote(id), what, names),
+		Message: fmt.Sprintf("source %s %s: it is used by %s", quote(id), what, users),
 	}
 }
 

@@ -18,7 +18,7 @@ func createTenant(_ context.Context, _ *Service, r *room) (*decision, error) {
 	if in.Name == "" {
 		in.Name = string(r.cmd.Tenant)
 	}
-	if err := firstError(checkName("name", in.Name), checkLimits(in.Limits)); err != nil {
+	if err := firstError(checkName(in.Name), checkLimits(in.Limits)); err != nil {
 		return nil, err
 	}
 	return &decision{"tenant_created.v1", protocol.Tenant{
@@ -41,7 +41,7 @@ func updateTenant(ctx context.Context, s *Service, r *room) (*decision, error) {
 	event, changed := "tenant_updated.v1", false
 	if in.Name != nil && *in.Name != t.Name {
 		t.Name, changed = *in.Name, true
-		if err := checkName("name", t.Name); err != nil {
+		if err := checkName(t.Name); err != nil {
 			return nil, err
 		}
 	}

@@ -45,7 +45,7 @@ func createWorkflow(ctx context.Context, s *Service, r *room) (*decision, error)
 	default:
 		return nil, refuse(protocol.CodeInvalid, "status", "a new workflow is draft or published")
 	}
-	if err := firstError(checkName("name", in.Name), checkText("description", in.Description, maxDescription)); err != nil {
+	if err := firstError(checkName(in.Name), checkText("description", in.Description, maxDescription)); err != nil {
 		return nil, err
 	}
 	return &decision{"workflow_created.v1", protocol.Workflow{
@@ -92,7 +92,7 @@ func updateWorkflow(ctx context.Context, s *Service, r *room) (*decision, error)
 	if !changed {
 		return nil, nil //nolint:nilnil // the workflow is what was asked for
 	}
-	if err := firstError(checkName("name", w.Name), checkText("description", w.Description, maxDescription)); err != nil {
+	if err := firstError(checkName(w.Name), checkText("description", w.Description, maxDescription)); err != nil {
 		return nil, err
 	}
 	w.Version++

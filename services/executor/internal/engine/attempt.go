@@ -308,4 +308,3 @@ func (r *run) progressed(what map[string]any) {
 		r.engine.log.Debug("progress not sent", append(r.fields(), zap.Error(err))...)
 	}
 }
-

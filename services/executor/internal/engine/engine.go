@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/bus"
@@ -133,12 +132,7 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sy
 				defer e.release(1)
 				e.execute(work, j)
 			})
-		}, func(m jetstream.Msg, err error) {
-			// Perhaps a newer version wrote it: another executor may be able to read it.
-			e.log.Error("job unreadable, handed back", zap.String("subject", m.Subject()), zap.Error(err))
-			_ = m.NakWithDelay(unreadableDelay)
-			e.release(1)
-		})
+		}, bus.Unreadable(e.log, func() { e.release(1) }))
 		e.release(n - got)
 		if err != nil && ctx.Err() == nil {
 			e.log.Warn("no jobs for now", zap.Error(err))
@@ -147,10 +141,7 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sy
 	}
 }
 
-const (
-	fetchWait       = 2 * time.Second
-	unreadableDelay = 30 * time.Second
-)
+const fetchWait = 2 * time.Second
 
 // reserve waits for a free slot and takes more if there are, up to a fair part of what the
 // partitions share.

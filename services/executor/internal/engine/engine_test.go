@@ -139,11 +139,11 @@ func names(events []protocol.Event) string {
 	var out []string
 	for _, e := range events {
 		name := strings.TrimSuffix(e.EventType(), ".v1")
-		switch e := e.(type) {
-		case protocol.NodeCompleted:
-			name += ":" + e.Node
-		case protocol.NodeFailed:
-			name += ":" + e.Node
+		if done, ok := e.(protocol.NodeCompleted); ok {
+			name += ":" + done.Node
+		}
+		if failed, ok := e.(protocol.NodeFailed); ok {
+			name += ":" + failed.Node
 		}
 		out = append(out, name)
 	}
@@ -401,4 +401,17 @@ func TestLargeValuesMoveToTheObjectStore(t *testing.T) {
 	raw, err := p.bus.GetObject(t.Context(), tenant, end.State.Ref, 64<<20)
 	require.NoError(t, err)
 	require.Contains(t, string(raw), big)
+}
+
+// byExecution counts the calls of one execution by node and iteration.
+func (c *calls) byExecution(id string) map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]int{}
+	for k, n := range c.keys {
+		if call, ok := strings.CutPrefix(k, id+"/"); ok {
+			out[call] = n
+		}
+	}
+	return out
 }

@@ -12,7 +12,7 @@ import (
 //
 // encoding/json copies its input, every string and every number: for an answer of a megabyte it
 // allocates ten. Here strings and numbers are pieces of the text itself, so that the text is
-// most of what a decoded answer holds. The two agree on what is JSON, which a fuzz test checks.
+// most of what a decoded answer holds. The two agree on what is JSON, which a test checks.
 func decodeJSON(text string) (any, error) {
 	d := jsonDecoder{text: text}
 	d.space()

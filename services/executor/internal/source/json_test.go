@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 // reference is what encoding/json makes of a text.
@@ -42,14 +43,13 @@ func TestDecodeJSONAgreesWithEncodingJSON(t *testing.T) {
 	require.ErrorContains(t, err, "deeply")
 }
 
-func FuzzDecodeJSON(f *testing.F) {
-	for _, text := range jsonTexts {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		if strings.Count(text, "[")+strings.Count(text, "{") > maxJSONDepth {
-			return
-		}
+func TestDecodeJSONAgreesOnWhateverComes(t *testing.T) {
+	piece := rapid.SampledFrom([]string{
+		"{", "}", "[", "]", ",", ":", `"`, `"a"`, `"b":`, `\`, `\"`, `\n`, `\u`, `\u00e9`, `\ud83d`, `\ude00`, "0", "1", "-", "+", ".", "e", "E", "true", "false", "null",
+		"nul", " ", "\n", "\t", "\x00", "\x1f", "é", "\xff", "\xe9", "😀", "\u2028", "12345678901234567890", "/",
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(piece, 0, 12).Draw(t, "pieces"), "")
 		want, wantErr := reference(text)
 		got, err := decodeJSON(text)
 		if (wantErr == nil) != (err == nil) {
@@ -57,4 +57,46 @@ func FuzzDecodeJSON(f *testing.F) {
 		}
 		require.Equal(t, want, got)
 	})
+}
+
+func TestDecodeJSONRoundTrips(t *testing.T) {
+	value := rapid.Custom(func(t *rapid.T) any { return randomJSON(t, 4) })
+	rapid.Check(t, func(t *rapid.T) {
+		raw, err := json.Marshal(value.Draw(t, "value"))
+		require.NoError(t, err)
+		want, err := reference(string(raw))
+		require.NoError(t, err)
+		got, err := decodeJSON(string(raw))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
+}
+
+func randomJSON(t *rapid.T, depth int) any {
+	kinds := 4
+	if depth > 0 {
+		kinds = 6
+	}
+	switch rapid.IntRange(0, kinds-1).Draw(t, "kind") {
+	case 0:
+		return rapid.String().Draw(t, "string")
+	case 1:
+		return rapid.Float64Range(-1e9, 1e9).Draw(t, "number")
+	case 2:
+		return rapid.Bool().Draw(t, "bool")
+	case 3:
+		return nil
+	case 4:
+		out := []any{}
+		for range rapid.IntRange(0, 4).Draw(t, "length") {
+			out = append(out, randomJSON(t, depth-1))
+		}
+		return out
+	default:
+		out := map[string]any{}
+		for range rapid.IntRange(0, 4).Draw(t, "size") {
+			out[rapid.String().Draw(t, "key")] = randomJSON(t, depth-1)
+		}
+		return out
+	}
 }

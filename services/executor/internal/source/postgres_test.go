@@ -318,22 +318,22 @@ func TestATenantHoldsAFewPoolsOnly(t *testing.T) {
 	p := newPoolCache(time.Hour)
 	open := func() (sqlPool, error) { return &mysqlPool{db: sql.OpenDB(nil)}, nil }
 	for i := range maxTenantPools {
-		_, err := p.get("a", poolKeyOf("a", strconv.Itoa(i), "", poolKnobs{}), open)
+		_, _, err := p.get("a", poolKeyOf("a", strconv.Itoa(i), "", poolKnobs{}), open)
 		require.NoError(t, err)
 	}
-	_, err := p.get("a", poolKeyOf("a", "one more", "", poolKnobs{}), open)
+	_, _, err := p.get("a", poolKeyOf("a", "one more", "", poolKnobs{}), open)
 	require.Equal(t, ClassRefused, ClassOf(err))
-	_, err = p.get("a", poolKeyOf("a", "7", "", poolKnobs{}), open)
+	_, _, err = p.get("a", poolKeyOf("a", "7", "", poolKnobs{}), open)
 	require.NoError(t, err, "what is open stays usable")
-	_, err = p.get("b", poolKeyOf("b", "one more", "", poolKnobs{}), open)
+	_, _, err = p.get("b", poolKeyOf("b", "one more", "", poolKnobs{}), open)
 	require.NoError(t, err, "another tenant is not touched")
 	require.NoError(t, p.close())
 }
 
 func TestIdlePoolsAreClosed(t *testing.T) {
 	b, conn, src := dbBench(t, func(c *Config) { c.IdlePool = 50 * time.Millisecond })
-	_, err := b.Query(t.Context(), caller(), src, QueryRequest{Query: "select 1"})
-	require.NoError(t, err)
+	_, err := b.Query(t.Context(), caller(), src, QueryRequest{Query: "select pg_sleep(0.2)"})
+	require.NoError(t, err, "a pool in use is not idle, however long that takes")
 	require.Eventually(t, func() bool {
 		b.pools.mu.Lock()
 		defer b.pools.mu.Unlock()

@@ -74,10 +74,11 @@ func (s *Sources) Query(ctx context.Context, caller Caller, src workflow.Source,
 	err := c.run(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout+sqlGrace)
 		defer cancel()
-		pool, err := c.pool()
+		pool, release, err := c.pool()
 		if err != nil {
 			return err
 		}
+		defer release()
 		st, err := c.bind(req, pool.dialect())
 		if err != nil {
 			return err
@@ -97,10 +98,10 @@ const sqlGrace = 2 * time.Second
 
 // pool finds or opens the pool of the call's source. The tenant, the connection string and the
 // knobs are its identity, so a changed secret opens a new pool and the old one goes idle.
-func (c *call) pool() (sqlPool, error) {
+func (c *call) pool() (pool sqlPool, release func(), err error) {
 	dsn, adapter, err := c.dsn()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	knobs := knobsOf(c.config)
 	return c.pools.get(c.caller.Tenant, poolKeyOf(c.caller.Tenant, c.source.ID, dsn, knobs), func() (sqlPool, error) {
@@ -142,10 +143,11 @@ func (c *call) dsn() (string, sqlAdapter, error) {
 
 // probeSQL runs the cheapest statement there is.
 func (c *call) probeSQL(ctx context.Context) error {
-	pool, err := c.pool()
+	pool, release, err := c.pool()
 	if err != nil {
 		return err
 	}
+	defer release()
 	_, err = pool.query(ctx, c, statement{text: "SELECT 1"}, 1, 5*time.Second)
 	return err
 }

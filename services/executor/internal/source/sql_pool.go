@@ -28,6 +28,7 @@ type poolCache struct {
 type pooled struct {
 	pool   sqlPool
 	tenant string
+	busy   int // calls that hold it
 	used   time.Time
 }
 
@@ -39,16 +40,30 @@ func newPoolCache(idle time.Duration) *poolCache {
 	return &poolCache{idle: idle, pools: map[poolKey]*pooled{}}
 }
 
-// get answers the pool of key, opening it when there is none. Opening dials nothing.
-func (p *poolCache) get(tenant string, key poolKey, open func() (sqlPool, error)) (sqlPool, error) {
+// get answers the pool of key, opening it when there is none, and the function that gives it back.
+// Opening dials nothing.
+func (p *poolCache) get(tenant string, key poolKey, open func() (sqlPool, error)) (sqlPool, func(), error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	entry, err := p.entry(tenant, key, open)
+	if err != nil {
+		return nil, nil, err
+	}
+	entry.busy++
+	return entry.pool, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		entry.busy--
+		entry.used = time.Now()
+	}, nil
+}
+
+func (p *poolCache) entry(tenant string, key poolKey, open func() (sqlPool, error)) (*pooled, error) {
 	if p.closed {
 		return nil, &Error{Class: ClassCanceled, Message: "the executor is stopping"}
 	}
 	if found, ok := p.pools[key]; ok {
-		found.used = time.Now()
-		return found.pool, nil
+		return found, nil
 	}
 	held := 0
 	for _, entry := range p.pools {
@@ -66,20 +81,24 @@ func (p *poolCache) get(tenant string, key poolKey, open func() (sqlPool, error)
 	if err != nil {
 		return nil, err
 	}
-	p.pools[key] = &pooled{pool: pool, tenant: tenant, used: time.Now()}
+	opened := &pooled{pool: pool, tenant: tenant, used: time.Now()}
+	p.pools[key] = opened
 	if p.timer == nil {
 		p.timer = time.AfterFunc(p.idle, p.sweep)
 	}
-	return pool, nil
+	return opened, nil
 }
 
-// sweep closes what has been idle. A statement cannot be in it: it ends long before idle does.
+// sweep closes what has been idle.
 func (p *poolCache) sweep() {
 	p.mu.Lock()
 	var old []sqlPool
 	now := time.Now()
 	next := p.idle
 	for key, entry := range p.pools {
+		if entry.busy > 0 {
+			continue
+		}
 		if left := p.idle - now.Sub(entry.used); left > 0 {
 			next = min(next, left)
 			continue

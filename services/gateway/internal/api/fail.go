@@ -134,7 +134,27 @@ func refusal(e *protocol.Error) *Problem {
 	default:
 		detailed(p, details)
 	}
+	if e.Code == protocol.CodeInvalid {
+		for i := range p.Errors {
+			p.Errors[i].Location = rooted(p.Errors[i].Location)
+			p.shape = append(p.shape, shapeDetail{Type: "value_error", Loc: steps(p.Errors[i].Location), Msg: p.Errors[i].Message})
+		}
+	}
 	return p
+}
+
+// rooted says where a field is. Other services name fields of what they were given, which is the
+// body.
+func rooted(field string) string {
+	for _, root := range []string{"body", "query", "path", "header"} {
+		if rest, ok := strings.CutPrefix(field, root); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return field
+		}
+	}
+	if field == "" {
+		return "body"
+	}
+	return "body." + field
 }
 
 // detailed fills in what another service listed: a report of validation, as JSON.

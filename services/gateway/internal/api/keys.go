@@ -76,6 +76,13 @@ func showKey(k protocol.Key) Key {
 	return shown
 }
 
+func keyAnswer(k protocol.Key, err error) (*Versioned[Key], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &Versioned[Key]{ETag: etag(k.Version), Body: showKey(k)}, nil
+}
+
 func (s *Server) keyRoutes() {
 	admin := func(op operation) operation {
 		op.tag, op.scope, op.tenantless = tagTenants, protocol.ScopeAdmin, true
@@ -96,16 +103,16 @@ func (s *Server) keyRoutes() {
 		KeyID
 		OfTenant
 	},
-	) (*Output[Key], error) {
+	) (*Versioned[Key], error) {
 		t, err := keyTenant(r, in.TenantID)
 		if err != nil {
 			return nil, err
 		}
-		k, err := ask(ctx, s, protocol.GetKey, protocol.GetKeyRequest{Tenant: t, ID: in.ID})
-		return output(showKey(k), err)
+		return keyAnswer(ask(ctx, s, protocol.GetKey, protocol.GetKeyRequest{Tenant: t, ID: in.ID}))
 	})
 	register(s, admin(operation{
-		id: "update-key", method: http.MethodPut, path: "/keys/{id}", summary: "Change an API key", errors: []int{http.StatusNotFound, http.StatusConflict},
+		id: "update-key", method: http.MethodPut, path: "/keys/{id}", summary: "Change an API key",
+		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 	}), s.updateKey)
 	register(s, admin(operation{
 		id: "rotate-key", method: http.MethodPost, path: "/keys/{id}/rotate", summary: "Give an API key a new secret",
@@ -194,7 +201,7 @@ func (s *Server) updateKey(ctx context.Context, r *request, in *struct {
 	IfMatch
 	Body KeyChange
 },
-) (*Output[Key], error) {
+) (*Versioned[Key], error) {
 	t, err := keyTenant(r, in.TenantID)
 	if err != nil {
 		return nil, err
@@ -204,8 +211,7 @@ func (s *Server) updateKey(ctx context.Context, r *request, in *struct {
 		at := moment(*in.Body.ExpiresAt)
 		data.ExpiresAt = &at
 	}
-	k, err := command[protocol.Key](ctx, s, r, t, protocol.VerbKeyUpdate, data)
-	return output(showKey(k), err)
+	return keyAnswer(command[protocol.Key](ctx, s, r, t, protocol.VerbKeyUpdate, data))
 }
 
 func (s *Server) rotateKey(ctx context.Context, r *request, in *struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/agentflow/agentflow/pkg/daemon"
+	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
 func bare(t *testing.T) *Server {
@@ -80,6 +81,12 @@ func TestFrozenDetails(t *testing.T) {
 	raw, err := json.Marshal(p)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"detail":{"message":"validation failed","code":"INVALID"}}`, string(raw))
+	p = refusal(&protocol.Error{Code: protocol.CodeInvalid, Field: "config.api_key", Message: "holds a secret"})
+	require.Equal(t, "body.config.api_key", p.Errors[0].Location)
+	p.frozen = true
+	raw, err = json.Marshal(p)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"detail":[{"type":"value_error","loc":["body","config","api_key"],"msg":"holds a secret","input":null}]}`, string(raw))
 	require.Equal(t, []any{"body", "nodes", 0, "to", 12}, steps("body.nodes[0].to[12]"))
 	require.Equal(t, "body.nodes[0].to[12]", location(steps("body.nodes[0].to[12]")))
 }

@@ -27,6 +27,15 @@ type TenantChange struct {
 	Limits *protocol.TenantLimits `json:"limits,omitempty" doc:"Replaces all limits"`
 }
 
+type tenantOutput = Versioned[protocol.Tenant]
+
+func tenantAnswer(t protocol.Tenant, err error) (*tenantOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &tenantOutput{ETag: etag(t.Version), Body: t}, nil
+}
+
 func (s *Server) tenantRoutes() {
 	register(s, operation{
 		id: "create-tenant", method: http.MethodPost, path: "/tenants", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
@@ -55,23 +64,24 @@ func (s *Server) tenantRoutes() {
 	register(s, operation{
 		id: "get-tenant", method: http.MethodGet, path: "/tenants/{id}", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
 		summary: "Get a tenant", errors: []int{http.StatusNotFound},
-	}, func(ctx context.Context, _ *request, in *struct{ TenantID }) (*Output[protocol.Tenant], error) {
-		return owned(ctx, s, protocol.GetTenant, protocol.GetTenantRequest{Tenant: protocol.TenantID(in.ID)})
+	}, func(ctx context.Context, _ *request, in *struct{ TenantID }) (*tenantOutput, error) {
+		return tenantAnswer(ask(ctx, s, protocol.GetTenant, protocol.GetTenantRequest{Tenant: protocol.TenantID(in.ID)}))
 	})
 	register(s, operation{
 		id: "update-tenant", method: http.MethodPut, path: "/tenants/{id}", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
-		summary: "Change, suspend or reactivate a tenant", errors: []int{http.StatusNotFound, http.StatusConflict},
+		summary: "Change, suspend or reactivate a tenant", errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 	}, func(ctx context.Context, r *request, in *struct {
 		TenantID
+		IfMatch
 		Body TenantChange
 	},
-	) (*Output[protocol.Tenant], error) {
+	) (*tenantOutput, error) {
 		id := protocol.TenantID(in.ID)
 		if id.Check() != nil {
 			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is no such tenant"}
 		}
-		return output(command[protocol.Tenant](ctx, s, r, id, protocol.VerbTenantUpdate, protocol.UpdateTenant{
-			Name: in.Body.Name, Status: in.Body.Status, Limits: in.Body.Limits,
+		return tenantAnswer(command[protocol.Tenant](ctx, s, r, id, protocol.VerbTenantUpdate, protocol.UpdateTenant{
+			Name: in.Body.Name, Status: in.Body.Status, Limits: in.Body.Limits, IfMatch: in.version,
 		}))
 	})
 	register(s, operation{

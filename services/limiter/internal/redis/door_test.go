@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -423,4 +425,45 @@ func ExampleKey() {
 	// rate_limit:{acme:wf_01=2Fto=20summary}:all:60s
 	// rate_limit:{acme:wf_01=2Fto=20summary}:all/gold:60s
 	// rate_limit:{acme:wf_01=2Fto=20summary}:closed:until
+}
+
+// A user of Redis with no more rights than docs/limits.md names is enough for everything.
+func TestLeastRights(t *testing.T) {
+	t.Parallel()
+	server := localtest.RedisServer(t)
+	admin, ctx := clientOf(t, server.URL()), t.Context()
+	const rights = "+@scripting +@read +@write +@connection +time"
+	docs, err := os.ReadFile("../../../../docs/limits.md")
+	require.NoError(t, err)
+	require.Contains(t, string(docs), "`"+rights+"`")
+	args := []any{"ACL", "SETUSER", "limiter", "on", ">secret", "~rate_limit:*"}
+	for right := range strings.FieldsSeq(rights) {
+		args = append(args, right)
+	}
+	require.NoError(t, admin.Do(ctx, args...).Err())
+	door := openDoor(t, fmt.Sprintf("redis://limiter:secret@127.0.0.1:%d", server.Port()))
+	a, err := door.Acquire(ctx, tokens(10, "r", time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, 1, a.Granted)
+	_, err = door.Settle(ctx, orders, bucket.Limits{Tokens: 1000}, bucket.Limits{}, "r", 5)
+	require.NoError(t, err)
+	_, err = door.Shut(ctx, orders, time.Minute, "")
+	require.NoError(t, err)
+	_, err = door.Usage(ctx, orders)
+	require.NoError(t, err)
+	_, err = door.Reset(ctx, orders)
+	require.NoError(t, err)
+	require.NoError(t, door.Check(ctx))
+}
+
+// docs/limits.md names every kind of key.
+func TestDocumentedKeys(t *testing.T) {
+	t.Parallel()
+	docs, err := os.ReadFile("../../../../docs/limits.md")
+	require.NoError(t, err)
+	k := Key{Tenant: "acme", Queue: "orders", Share: "gold"}
+	for _, key := range []string{k.whole().state(), k.state(), k.closed(), k.whole().reserved(), k.whole().expiring(), k.probe()} {
+		key = strings.NewReplacer("{acme:orders}", "{<tenant>:<queue>}", "/gold", "/<sub-queue>").Replace(key)
+		require.Contains(t, string(docs), "`"+key+"`")
+	}
 }
