@@ -3,8 +3,8 @@
 #
 #   ONCE=1     stop after the sample
 #   SAMPLE=F   workflow file to run, default examples/chat.json
-#   DATA=DIR   data folder, default agentflow's own
-#   HTTP=ADDR  address to listen on
+#   DATA=DIR   data folder, default .run/data
+#   HTTP=ADDR  address to listen on, default 127.0.0.1:8000
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,8 +12,7 @@ sample=${SAMPLE:-examples/chat.json}
 mkdir -p .run
 log=.run/up.log
 
-args=(up --json)
-if [[ -n ${DATA:-} ]]; then args+=(--data "$DATA"); fi
+args=(up --json --data "${DATA:-.run/data}")
 if [[ -n ${HTTP:-} ]]; then args+=(--http "$HTTP"); fi
 
 # A process group of its own (set -m): Ctrl-C reaches this script alone, which then asks for an orderly end, once.
@@ -50,7 +49,13 @@ url=$(field url)
 key=$(field api_key)
 
 echo "running $sample"
-bin/agentflow run "$sample" --url "$url" --key "$key" --set 'user_input=Hello, AgentFlow!'
+if command -v curl >/dev/null; then
+	printf '{"workflow":%s,"initial_state":{"user_input":"Hello, AgentFlow!"}}' "$(<"$sample")" |
+		curl -sS --fail-with-body "$url/workflows/execute" -H "X-API-Key: $key" -H 'Content-Type: application/json' -d @-
+	echo
+else
+	bin/agentflow run "$sample" --url "$url" --key "$key" --set 'user_input=Hello, AgentFlow!'
+fi
 
 cat <<END
 

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,7 +49,7 @@ func TestUp(t *testing.T) {
 	require.Empty(t, second.stdout)
 	require.Contains(t, second.stderr, "already runs on "+data+" with pid "+strconv.Itoa(first.PID))
 
-	execution := execute1(t, first)
+	execution := sample(t, first)
 	children := first.children()
 	code, rest := first.stop(syscall.SIGKILL)
 	require.Equal(t, -1, code)
@@ -62,21 +65,108 @@ func TestUp(t *testing.T) {
 	status, body = again.get("/executions/"+execution, again.APIKey)
 	require.Equal(t, http.StatusOK, status, body)
 	require.Contains(t, body, `"COMPLETED"`)
+	requireRevived(t, again)
 	children = again.children()
 	code, rest = again.stop(syscall.SIGTERM)
 	require.Equal(t, exitOK, code, again.stderr)
 	require.Empty(t, rest, "one line on stdout is all")
 	requireGone(t, children)
 
-	for _, file := range []string{"keys.json"} {
-		info, err := os.Stat(filepath.Join(data, file))
-		require.NoError(t, err)
-		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), file)
-	}
+	info, err := os.Stat(filepath.Join(data, "keys.json"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	require.NoFileExists(t, filepath.Join(data, "running.json"))
 
+	t.Run("for people", func(t *testing.T) { testPeople(t, data) })
+	t.Run("without a redis-server", func(t *testing.T) { testStandIn(t, data) })
+	t.Run("a revoked key is replaced", func(t *testing.T) { testRevoked(t, data, again.APIKey) })
 	t.Run("asks for keys", func(t *testing.T) { testKeys(t, data) })
 	t.Run("tools on a stopped platform", func(t *testing.T) { testStopped(t, data) })
+}
+
+// requireRevived kills the private stores of a platform, which brings them back.
+func requireRevived(t *testing.T, r *running) {
+	t.Helper()
+	before := r.children()
+	for _, pid := range before {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	requireGone(t, before)
+	require.Eventually(t, func() bool { status, _ := r.get("/tenants", r.AdminKey); return status == http.StatusOK }, patience, pause)
+	require.Eventually(t, func() bool {
+		status, body := r.get("/health/ready", "")
+		return status == http.StatusOK && !strings.Contains(body, "failed")
+	}, patience, pause)
+	require.NotEqual(t, before, r.children())
+}
+
+// testPeople: without --json there is a summary, and the command in it works.
+func testPeople(t *testing.T, data string) {
+	cmd := agentflow(t, nil, "up", "--data", data, "--http", "127.0.0.1:0")
+	stderr := &output{}
+	cmd.Stderr = stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // when the test has failed
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	var text strings.Builder
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() && lines.Text() != "Ctrl-C stops it." {
+		text.WriteString(lines.Text() + "\n")
+	}
+	r := &running{t: t}
+	r.URL = found(t, text.String(), `API +(http://\S+) `)
+	body := found(t, text.String(), `-d '([^']+)'`)
+	status, answer := r.call(http.MethodPost, "/workflows/execute", "", body)
+	require.Equal(t, http.StatusOK, status, answer)
+	require.Contains(t, answer, "Hello, world!")
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, exitOK, wait(t, cmd), stderr)
+}
+
+func found(t *testing.T, text, pattern string) string {
+	t.Helper()
+	match := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	require.NotNil(t, match, "%s in:\n%s", pattern, text)
+	return match[1]
+}
+
+// testStandIn: where there is no redis-server the built-in one serves, and says so. (Postgres is found beside the PATH.)
+func testStandIn(t *testing.T, data string) {
+	r := start(t, data, []string{"PATH=/nonexistent"})
+	requireLoopback(t, r.RedisURL)
+	require.Contains(t, r.stderr.String(), "built-in stand-in")
+	sample(t, r)
+	code, _ := r.stop(syscall.SIGTERM)
+	require.Equal(t, exitOK, code, r.stderr)
+}
+
+// testRevoked: whoever revokes the key of the data folder gets another one at the next start.
+func testRevoked(t *testing.T, data, key string) {
+	r := start(t, data, nil)
+	require.Equal(t, key, r.APIKey)
+	var list struct {
+		Items []struct {
+			ID string `json:"id"`
+		} `json:"items"`
+	}
+	status, body := r.get("/keys?tenant_id=dev", r.AdminKey)
+	require.Equal(t, http.StatusOK, status, body)
+	require.NoError(t, json.Unmarshal([]byte(body), &list))
+	require.Len(t, list.Items, 1)
+	status, body = r.call(http.MethodDelete, "/keys/"+list.Items[0].ID+"?tenant_id=dev", r.AdminKey, "")
+	require.Equal(t, http.StatusOK, status, body)
+	code, _ := r.stop(syscall.SIGTERM)
+	require.Equal(t, exitOK, code, r.stderr)
+
+	r = start(t, data, nil)
+	require.NotEqual(t, key, r.APIKey)
+	status, body = r.get("/workflows/node-types", r.APIKey)
+	require.Equal(t, http.StatusOK, status, body)
+	code, _ = r.stop(syscall.SIGTERM)
+	require.Equal(t, exitOK, code, r.stderr)
 }
 
 // testKeys: an address that others can reach demands a key, and so does AUTH_REQUIRED.
@@ -85,8 +175,8 @@ func testKeys(t *testing.T, data string) {
 		env  []string
 		http string
 	}{
-		"told to":                   {[]string{"AUTH_REQUIRED=true", "EGRESS_ALLOW=", "AGENTFLOW_ADMIN_KEY=a-key-from-outside"}, "127.0.0.1:0"},
-		"every address":             {nil, "0.0.0.0:0"},
+		"told to":                    {[]string{"AUTH_REQUIRED=true", "EGRESS_ALLOW=", "AGENTFLOW_ADMIN_KEY=a-key-from-outside"}, "127.0.0.1:0"},
+		"every address":              {nil, "0.0.0.0:0"},
 		"every address, told not to": {[]string{"AUTH_REQUIRED=false"}, "0.0.0.0:0"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -194,8 +284,8 @@ func requireLoopback(t *testing.T, address string) {
 	require.NoError(t, conn.Close())
 }
 
-// execute1 runs the sample on a platform and returns the id of the execution.
-func execute1(t *testing.T, r *running) string {
+// sample runs the sample on a platform and returns the id of the execution.
+func sample(t *testing.T, r *running) string {
 	t.Helper()
 	got := ended(t, []string{"AGENTFLOW_URL=" + r.URL, "AGENTFLOW_API_KEY=" + r.APIKey}, "run", example("hello"), "--set", "user_input=Ada")
 	require.Equal(t, exitOK, got.code, got.stderr)

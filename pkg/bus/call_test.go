@@ -91,7 +91,7 @@ func TestCalls(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"x"}, list)
 
-	_, err = bus.Request(within(t), b, protocol.Call[string, question]{Subject: echo.Subject}, "no object")
+	_, err = bus.Request(within(t), b, protocol.Call[string, question](echo), "no object")
 	require.Equal(t, protocol.CodeMalformed, protocol.CodeOf(err))
 }
 

@@ -118,7 +118,7 @@ func (b *Bus) Commands(ctx context.Context, concurrency int, fn func(*CommandMes
 			return
 		}
 		if meta, err := m.Metadata(); err == nil {
-			c.Delivered = int(min(meta.NumDelivered, 1<<31-1)) //nolint:gosec // bounded by min
+			c.Delivered = int(min(meta.NumDelivered, 1<<31-1))
 			c.Stored = meta.Timestamp
 		}
 		work <- c

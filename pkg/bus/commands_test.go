@@ -36,6 +36,7 @@ func handle(t *testing.T, b *bus.Bus, concurrency int, fn func(*bus.CommandMessa
 }
 
 func answer(t *testing.T, c *bus.CommandMessage, v question, err error) {
+	t.Helper()
 	body, err := bus.EncodeReply(v, err)
 	require.NoError(t, err)
 	require.NoError(t, c.Done(body))
@@ -158,7 +159,7 @@ func TestCatalogLog(t *testing.T) {
 	t.Parallel()
 	b := open(t)
 	event := func(id, cmd string) protocol.CatalogEvent {
-		return protocol.CatalogEvent{Type: "source_created.v1", Tenant: "acme", Kind: protocol.KindSource, ID: id, CommandID: cmd, At: command("").At, Data: json.RawMessage(`{}`)}
+		return protocol.CatalogEvent{Type: "source_created.v1", Tenant: "acme", Kind: protocol.KindSource, ID: id, CommandID: cmd, At: command("").At, Document: json.RawMessage(`{}`)}
 	}
 	_, _, err := b.LastCatalog(within(t), "acme", protocol.KindSource, "a b")
 	require.ErrorIs(t, err, bus.ErrNotFound)

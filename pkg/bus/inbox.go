@@ -2,6 +2,7 @@ package bus
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -47,7 +48,7 @@ func (in *inboxes) open() (string, chan []byte) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.next++
-	token := fmt.Sprintf("%x", in.next)
+	token := strconv.FormatUint(in.next, 16)
 	ch := make(chan []byte, 1)
 	in.wait[token] = ch
 	return in.prefix + token, ch

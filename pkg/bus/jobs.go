@@ -119,7 +119,7 @@ func jobOf(msg jetstream.Msg) (*Job, error) {
 		return nil, err
 	}
 	return &Job{
-		Key: key, Record: rec, Delivered: int(min(meta.NumDelivered, 1<<31-1)), //nolint:gosec // bounded by min
+		Key: key, Record: rec, Delivered: int(min(meta.NumDelivered, 1<<31-1)),
 		Backlog: meta.NumPending, msg: msg,
 	}, nil
 }

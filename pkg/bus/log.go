@@ -141,6 +141,7 @@ func (b *Bus) publishFenced(ctx context.Context, msg *nats.Msg, after uint64, fe
 			return 0, ErrLogFull
 		case jsWrongLastSequence, jsWrongLastSequenceConstant:
 			return 0, ErrConflict
+		default: // no meaning of its own
 		}
 	}
 	return 0, err

@@ -148,7 +148,7 @@ type Cancelled struct {
 }
 
 // Failure says why a node or an execution failed.
-type Failure struct {
+type Failure struct { //nolint:errname // it is data of events first, and an error by the way
 	Code         Code   `json:"code"`
 	Message      string `json:"message"`
 	Node         string `json:"node,omitempty"`

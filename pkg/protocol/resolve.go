@@ -12,9 +12,8 @@ import (
 // sources of the tenant are appended to those that the spec declares; where both have an id, the
 // spec's own stays.
 //
-// The document is named by the hash of its bytes, and it travels inside events, whose encoder
-// compacts what it is given. So Resolve returns it in the form that encoding it again leaves as
-// it is.
+// The document is named by the hash of its bytes. It comes compact, and in the form that encoding
+// it as JSON once more leaves as it is, so that no reader on the way can give it another name.
 func Resolve(spec *workflow.Spec, kept []workflow.Source) (json.RawMessage, error) {
 	raw, err := json.Marshal(spec)
 	if err != nil {

@@ -171,3 +171,19 @@ func TestResolve(t *testing.T) {
 		})
 	}
 }
+
+func TestVerbatimKeepsEveryByte(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		doc := rapid.OneOf(rapid.Just(shop), rapid.String()).Draw(t, "doc")
+		body, err := protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{
+			{Event: protocol.Requested{Spec: protocol.Verbatim(doc)}},
+			{Event: protocol.Carried{Requested: protocol.Requested{Spec: protocol.Verbatim(doc)}, Snapshot: json.RawMessage(`{}`)}},
+		}})
+		require.NoError(t, err)
+		c, err := protocol.DecodeCommit("c", body)
+		require.NoError(t, err)
+		require.Equal(t, doc, string(c.Events[0].Event.(protocol.Requested).Spec))
+		require.Equal(t, doc, string(c.Events[1].Event.(protocol.Carried).Requested.Spec))
+	})
+}

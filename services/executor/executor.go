@@ -68,7 +68,7 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 	eng := engine.New(engine.Config{
 		Name: name(), Concurrency: cfg.Concurrency, AckWait: cfg.AckWait, Takeovers: cfg.Takeovers,
 		NodeTimeout: cfg.NodeTimeout, Drain: cfg.Drain,
-	}, engine.Parts{Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Mask: sources.Mask, Log: rt.Log})
+	}, engine.Parts{Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Limiter: limiter, Mask: sources.Mask, Log: rt.Log})
 	for _, c := range eng.Collectors() {
 		if err := rt.Metrics.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)

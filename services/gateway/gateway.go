@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/daemon"
 	"github.com/agentflow/agentflow/pkg/limits"
@@ -116,8 +118,8 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 	}
 	rt.Log.Info("gateway open: " + listener.Addr().String())
 
-	g.Add(daemon.Part{Name: "keys", Run: func(ctx context.Context) error { return book.Follow(ctx, b) }})
-	g.Add(daemon.Part{Name: "catalog cache", Run: func(ctx context.Context) error { return cache.Follow(ctx, b) }})
+	g.Add(daemon.Part{Name: "keys", Run: again(rt, func(ctx context.Context) error { return book.Follow(ctx, b) })})
+	g.Add(daemon.Part{Name: "catalog cache", Run: again(rt, func(ctx context.Context) error { return cache.Follow(ctx, b) })})
 	g.Add(daemon.Part{
 		Name: "http",
 		Run:  func(context.Context) error { return server.Serve(listener) },
@@ -131,6 +133,28 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 		},
 	})
 	return g.Run(ctx)
+}
+
+// followAgain is the pause before a lost view of the catalog is opened again.
+const followAgain = time.Second
+
+// again keeps following until ctx ends: a NATS server that is away for a moment must not end the
+// gateway, which can say 503 by itself.
+func again(rt *daemon.Runtime, follow func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			err := follow(ctx)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			rt.Log.Warn("catalog not followed, opening it again", zap.Error(err))
+			select {
+			case <-time.After(followAgain):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
 }
 
 func listen(ctx context.Context, cfg Config) (net.Listener, error) {

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -69,6 +70,16 @@ func TestLimits(t *testing.T) {
 	require.Equal(t, 429, p.call(http.MethodGet, "/workflows", "").status)
 	require.Equal(t, 200, p.call(http.MethodGet, "/health", "").status, "probes are not limited")
 	require.Equal(t, 3, p.executor.count())
+}
+
+func TestQueueUsage(t *testing.T) {
+	p := start(t, withoutKeys)
+	p.limiter(3)
+	for _, queue := range []string{"wf_1/orders", "wf_1%2Forders", "requests"} {
+		a := p.call(http.MethodGet, "/queues/"+queue+"/usage", "")
+		require.Equal(t, 200, a.status, "%s", a.body)
+		require.Equal(t, strings.ReplaceAll(queue, "%2F", "/"), a.json(t)["queue"])
+	}
 }
 
 // TestLimitsOfRecords checks whose limits hold: a tenant's own before the default, a key's beside them.

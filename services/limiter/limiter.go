@@ -21,7 +21,7 @@ type Config struct {
 
 	RedisURL       string `env:"REDIS_URL" envDefault:"redis://127.0.0.1:6379/0" secret:"true" help:"Redis 7 or newer: redis://, redis+sentinel://host,host/master or redis+cluster://host,host; rediss… for TLS"`
 	RedisTimeoutMS int    `env:"REDIS_TIMEOUT_MS" envDefault:"50" check:"min=1,max=10000" help:"time that Redis gets for one decision, in milliseconds; then RATE_LIMIT_FAIL decides"`
-	Concurrency    int    `env:"LIMITER_CONCURRENCY" envDefault:"64" check:"min=1,max=1024" help:"decisions under way at a time, each on a connection to Redis"`
+	Concurrency    int    `env:"LIMITER_CONCURRENCY" envDefault:"64" check:"min=1,max=1024" help:"calls in hand at a time; more wait"`
 }
 
 // Validate checks what tags cannot.
@@ -48,7 +48,7 @@ func Main(ctx context.Context, rt *daemon.Runtime, cfg Config) error {
 // Redis too: then the policy decides until Redis comes.
 func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error {
 	s, err := service.New(service.Options{
-		Redis:  redis.Config{URL: cfg.RedisURL, Timeout: time.Duration(cfg.RedisTimeoutMS) * time.Millisecond, PoolSize: cfg.Concurrency},
+		Redis:  redis.Config{URL: cfg.RedisURL, Timeout: time.Duration(cfg.RedisTimeoutMS) * time.Millisecond},
 		Policy: cfg.Policy, Log: rt.Log, Metrics: rt.Metrics,
 	})
 	if err != nil {

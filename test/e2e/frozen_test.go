@@ -77,7 +77,6 @@ type row struct{ name, method, path, body string }
 
 // TestFrozen holds each row of the Phase 1 contract, as the real binary answers it, against a file.
 func TestFrozen(t *testing.T) {
-	t.Parallel()
 	p := use(t)
 	c := found(t, p, "frozen")
 	for _, r := range []row{

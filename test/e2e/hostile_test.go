@@ -126,7 +126,7 @@ func TestHostile(t *testing.T) {
 					require.NotEmpty(t, problem["detail"])
 				} else {
 					require.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
-					require.Less(t, len(a.Body), 16<<10, "a problem does not repeat what was sent")
+					require.Less(t, len(a.Body), 256<<10, "a problem does not repeat what was sent")
 					require.NotEmpty(t, problem["code"])
 					require.NotEmpty(t, problem["detail"])
 				}
@@ -183,7 +183,7 @@ func TestLarge(t *testing.T) {
 	})
 	t.Run("texts of any kind", func(t *testing.T) {
 		t.Parallel()
-		for _, text := range []string{"\u0000", "\u2028", `"\`, "{user_input}", "{{}}", "\U0010ffff", "‮", strings.Repeat("{", 1000)} {
+		for _, text := range []string{"\u0000", "\u2028", `"\`, "{user_input}", "{{}}", "\U0010ffff", "\u202e", strings.Repeat("{", 1000)} {
 			a := p.Call(t, http.MethodPost, "/workflows/execute", object{"workflow": pureWorkflow, "initial_state": object{"user_input": text}})
 			require.Equal(t, http.StatusOK, a.Status, "%q: %.1000s", text, a.Body)
 			require.Equal(t, "Hello, "+text+"!", a.JSON(t)["final_state"].(object)["final_output"].(object)["result"])

@@ -41,6 +41,7 @@ func together(n int, script fakeprovider.Script) fakeprovider.Script {
 
 // TestPatterns runs the example patterns through the binary, over HTTP, at both addresses.
 func TestPatterns(t *testing.T) {
+	t.Parallel()
 	for i, prefix := range []string{"/api/v1", ""} {
 		for _, who := range providers {
 			if i > 0 && who.name == "anthropic" {
@@ -57,6 +58,7 @@ func TestPatterns(t *testing.T) {
 }
 
 func (c pattern) run(t *testing.T, who provider, prefix string) {
+	t.Helper()
 	world := c.world
 	if n := len(c.branches); n > 0 {
 		world = together(n, world)

@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -90,12 +89,10 @@ func TestOrderlyEnd(t *testing.T) {
 	require.Equal(t, http.StatusOK, p.Call(t, http.MethodGet, "/api/v1/sources/model", nil).Status)
 }
 
-// TestKeysAreDemanded is in tenants_test.go; here is the other way to need one.
+// TestOtherAddressNeedsKey: who can reach an address that is not loopback's is not known.
 func TestOtherAddressNeedsKey(t *testing.T) {
 	t.Parallel()
 	p := platform.Start(t, platform.Options{Args: []string{"--http", "0.0.0.0:0"}, Env: []string{"LOG_LEVEL=warn"}})
 	require.Equal(t, http.StatusUnauthorized, p.Call(t, http.MethodGet, "/workflows", nil).Status)
 	require.Equal(t, http.StatusOK, p.As(p.Ready().APIKey).Call(t, http.MethodGet, "/workflows", nil).Status)
 }
-
-var _ = time.Second

@@ -75,7 +75,9 @@ func TestTenants(t *testing.T) {
 	requireRowPolicies(t, p, acme, globex)
 
 	// What one may name the other may not, though both stand in the environment.
-	a := globex.Call(t, http.MethodPost, "/workflows/execute", object{"workflow": asking(outside, "TENANT_ACME_MODEL")})
+	a := globex.Call(t, http.MethodPost, "/workflows/execute", object{
+		"workflow": asking(outside, "TENANT_ACME_MODEL"), "initial_state": object{"user_input": "hello"},
+	})
 	require.Equal(t, http.StatusInternalServerError, a.Status)
 	require.Contains(t, string(a.Body), "another tenant")
 	require.NotContains(t, string(a.Body), modelKey)

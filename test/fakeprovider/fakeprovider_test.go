@@ -238,52 +238,60 @@ func TestFailures(t *testing.T) {
 		},
 	}
 	for name, f := range ask {
-		for reply, status := range map[*fakeprovider.Reply]int{
-			ptr(fakeprovider.Unauthorized()):                       401,
-			ptr(fakeprovider.TooMany("7")):                         429,
-			ptr(fakeprovider.Broken()):                             500,
-			{Status: 503, Text: "overloaded"}:                      503,
-			{Fault: fakeprovider.Disconnect}:                       0,
-			{Fault: fakeprovider.CutOff, Text: "never seen whole"}: 0,
-			{Fault: fakeprovider.Garbage}:                          0,
+		for _, c := range []struct {
+			reply  fakeprovider.Reply
+			status int
+		}{
+			{fakeprovider.Unauthorized(), 401},
+			{fakeprovider.TooMany("7"), 429},
+			{fakeprovider.Broken(), 500},
+			{fakeprovider.Reply{Status: 503, Text: "overloaded"}, 503},
+			{fakeprovider.Reply{Fault: fakeprovider.Disconnect}, 0},
+			{fakeprovider.Reply{Fault: fakeprovider.CutOff, Text: "never seen whole"}, 0},
+			{fakeprovider.Reply{Fault: fakeprovider.Garbage}, 0},
 		} {
-			s.Follow(func(fakeprovider.Request) fakeprovider.Reply { return *reply })
+			s.Follow(func(fakeprovider.Request) fakeprovider.Reply { return c.reply })
 			got, header, err := f(t.Context())
-			require.Error(t, err, "%s %+v", name, *reply)
-			require.Equal(t, status, got, "%s %+v: %v", name, *reply, err)
-			if status == 429 && header != nil {
+			require.Error(t, err, "%s %+v", name, c)
+			require.Equal(t, c.status, got, "%s %+v: %v", name, c, err)
+			if got == 429 && header != nil {
 				require.Equal(t, "7", header.Get("Retry-After"))
 			}
 		}
 	}
 }
 
+// TestStreamsThatBreak: a stream that is cut off never says that the model has finished.
 func TestStreamsThatBreak(t *testing.T) {
 	s := fakeprovider.New(t, func(fakeprovider.Request) fakeprovider.Reply {
 		return fakeprovider.Reply{Text: "half an answer", Fault: fakeprovider.CutOff}
 	})
 	stream := openAI(s).Chat.Completions.NewStreaming(t.Context(), question())
-	var text, finish string
+	var text strings.Builder
 	for stream.Next() {
-		text += stream.Current().Choices[0].Delta.Content
-		finish += stream.Current().Choices[0].FinishReason
+		choice := stream.Current().Choices[0]
+		text.WriteString(choice.Delta.Content)
+		require.Empty(t, choice.FinishReason)
 	}
 	require.Error(t, stream.Err())
-	require.Equal(t, "half an answer", text)
-	require.Empty(t, finish)
+	require.Equal(t, "half an answer", text.String())
 
-	text = ""
-	var failed error
+	text.Reset()
 	for chunk, err := range gemini(t, s).Models.GenerateContentStream(t.Context(), "m", genai.Text("hello"), nil) {
 		if err != nil {
-			failed = err
-			break
+			break // the SDK may as well take the end of the connection for the end of the stream
 		}
-		text += chunk.Text()
+		text.WriteString(chunk.Text())
 		require.Empty(t, chunk.Candidates[0].FinishReason)
 	}
-	require.NotEqual(t, "half an answer", text)
-	_ = failed // the SDK may take the end of the connection for the end of the stream
+	require.Equal(t, "half an ", text.String()[:8])
+	require.NotEqual(t, "half an answer", text.String())
+
+	answer := claude(s).Messages.NewStreaming(t.Context(), claudeQuestion())
+	for answer.Next() {
+		require.Empty(t, answer.Current().Delta.StopReason)
+	}
+	require.Error(t, answer.Err())
 }
 
 // TestHang: a hanging request holds nobody else, and lets go when its caller does.
@@ -349,5 +357,3 @@ func TestAfter(t *testing.T) {
 	require.NoError(t, err)
 	<-answered
 }
-
-func ptr[T any](v T) *T { return &v }

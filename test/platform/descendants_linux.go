@@ -57,7 +57,7 @@ func parents() (map[int]int, error) {
 
 // stat reads the state and the parent of a process; ok is false when it has gone.
 func stat(pid int) (state string, parent int, ok bool) {
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return "", 0, false
 	}

@@ -116,7 +116,7 @@ func (p *Platform) Up(ctx context.Context) error {
 		return err
 	}
 	args := append([]string{"up", "--json", "--data", p.options.Data, "--http", "127.0.0.1:0"}, p.options.Args...)
-	cmd := exec.Command(binary, args...) //nolint:noctx // its end is a signal's, in good order
+	cmd := exec.Command(binary, args...) // no context: its end is a signal's, in good order
 	cmd.Env = append(environment(), p.options.Env...)
 	proc, err := run(cmd, p.log)
 	if err != nil {

@@ -148,10 +148,18 @@ func (p *platform) services(ctx context.Context, g *daemon.Group) error {
 		name string
 		run  func(context.Context, *daemon.Runtime, *bus.Bus) error
 	}{
-		{"limiter", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error { return limiter.Run(ctx, rt, b, c.limiter) }},
-		{"catalog", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error { return catalog.Run(ctx, rt, b, c.catalog) }},
-		{"executor", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error { return executor.Run(ctx, rt, b, c.executor) }},
-		{"gateway", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error { return gateway.Run(ctx, rt, b, c.gateway) }},
+		{"limiter", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error {
+			return limiter.Run(ctx, rt, b, c.limiter)
+		}},
+		{"catalog", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error {
+			return catalog.Run(ctx, rt, b, c.catalog)
+		}},
+		{"executor", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error {
+			return executor.Run(ctx, rt, b, c.executor)
+		}},
+		{"gateway", func(ctx context.Context, rt *daemon.Runtime, b *bus.Bus) error {
+			return gateway.Run(ctx, rt, b, c.gateway)
+		}},
 	} {
 		rt := p.rt.Service(s.name)
 		b, err := p.connect(ctx, rt, false)

@@ -2,13 +2,16 @@ package service
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -38,6 +41,25 @@ type world struct {
 	adminURL string
 	url      string // of the service's login
 	projects *Projector
+	pool     *sql.DB // of the owner
+}
+
+// admin is the owner's connection, with the tables in its search path.
+func (w *world) admin() *sql.DB {
+	w.t.Helper()
+	if w.pool != nil {
+		return w.pool
+	}
+	u, err := url.Parse(w.adminURL)
+	require.NoError(w.t, err)
+	q := u.Query()
+	q.Set("search_path", db.Schema)
+	u.RawQuery = q.Encode()
+	pool, err := sql.Open("pgx", u.String())
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { require.NoError(w.t, pool.Close()) })
+	w.pool = pool
+	return pool
 }
 
 type options struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -54,6 +55,7 @@ func (r *run) launch(ctx context.Context, step execution.Run) {
 			a.began = time.Now()
 			a.result, a.err = r.engine.try(ctx, in)
 			r.settle(ctx, asks, a.result.Tokens)
+			r.shut(ctx, in, a.err)
 		}
 		a.ended = time.Now()
 		if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !isExceeded(a.err) {
@@ -236,7 +238,26 @@ func (r *run) asks(step execution.Run, in node.Input) []protocol.AcquireRequest 
 		}
 		asks = append(asks, ask)
 	}
+	if key := closable(in); key != "" {
+		asks = append(asks, protocol.AcquireRequest{Tenant: r.key.Tenant, Queue: key, Closable: key})
+	}
 	return asks
+}
+
+// closable names the key that a provider's 429 shuts for all executors. Only model providers
+// have one: beside what their calls cost, asking is cheap.
+func closable(in node.Input) string {
+	kind := sourceKind(in.Node.Type)
+	if kind != "llm" && kind != "image" {
+		return ""
+	}
+	s, err := node.Source(in, kind)
+	if err != nil || s.Config["provider"] == "echo" {
+		return ""
+	}
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, s.Config["provider"], s.Config["base_url"], s.Config["api_key_env"]) // a hash never fails
+	return fmt.Sprintf("source/%s/%x", s.ID, h.Sum64())
 }
 
 // queueName keeps queues of different workflows apart: stored ones by their id, inline ones by
@@ -284,6 +305,21 @@ func (r *run) settle(ctx context.Context, asks []protocol.AcquireRequest, used i
 			// The reservation runs out by itself.
 			r.engine.log.Debug("reservation not settled", append(r.fields(), zap.Error(err))...)
 		}
+	}
+}
+
+// shut closes a provider's key for the whole fleet for as long as its 429 asks.
+func (r *run) shut(ctx context.Context, in node.Input, err error) {
+	var src *source.Error
+	if !errors.As(err, &src) || src.Class != source.Class429 || src.RetryAfter <= 0 {
+		return
+	}
+	key := closable(in)
+	if key == "" {
+		return
+	}
+	if err := r.engine.closer.Shut(context.WithoutCancel(ctx), r.key.Tenant, key, src.RetryAfter, "429 of the provider"); err != nil {
+		r.engine.log.Warn("source not closed for the fleet", append(r.fields(), zap.Error(err))...)
 	}
 }
 

@@ -42,6 +42,7 @@ type Engine struct {
 	bus     *bus.Bus
 	outside node.Outside
 	queue   *limits.Queue
+	closer  closer
 	mask    func(string) string
 	plans   *workflow.Cache
 	log     *zap.Logger
@@ -51,7 +52,12 @@ type Engine struct {
 
 	mu      sync.Mutex
 	running map[protocol.ExecutionID]*run
-	tenants map[protocol.TenantID]int
+	shares  *shares
+}
+
+// closer shuts a key for all executors.
+type closer interface {
+	Shut(ctx context.Context, t protocol.TenantID, key string, during time.Duration, because string) error
 }
 
 // Parts are what an engine works with.
@@ -59,6 +65,7 @@ type Parts struct {
 	Bus     *bus.Bus
 	Outside node.Outside
 	Queue   *limits.Queue
+	Limiter *limits.Client
 	Mask    func(string) string // takes secrets out of what will be stored
 	Log     *zap.Logger
 }
@@ -66,9 +73,9 @@ type Parts struct {
 // New makes an engine. Run starts it.
 func New(cfg Config, p Parts) *Engine {
 	return &Engine{
-		cfg: cfg, bus: p.Bus, outside: p.Outside, queue: p.Queue, mask: p.Mask, log: p.Log,
+		cfg: cfg, bus: p.Bus, outside: p.Outside, queue: p.Queue, closer: p.Limiter, mask: p.Mask, log: p.Log,
 		plans: workflow.NewCache(1024), metrics: newMetrics(), slots: make(chan struct{}, cfg.Concurrency),
-		running: map[protocol.ExecutionID]*run{}, tenants: map[protocol.TenantID]int{},
+		running: map[protocol.ExecutionID]*run{}, shares: newShares(cfg.Concurrency),
 	}
 }
 
@@ -114,32 +121,45 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
-// take fetches jobs of one partition for as many slots as are free.
+// take fetches jobs of one partition for as many slots as are free. Behind jobs that it had to
+// defer it looks further ahead: what stands there belongs to others.
 func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sync.WaitGroup) {
+	ahead := 0
 	for ctx.Err() == nil {
-		n := e.reserve(ctx)
-		if n == 0 {
+		free := e.reserve(ctx)
+		if free == 0 {
 			return
 		}
-		got, err := q.Fetch(ctx, n, fetchWait, func(j *bus.Job) {
-			if delay := e.unfair(j); delay > 0 {
+		fetch := free + ahead
+		ahead = 0
+		_, err := q.Fetch(ctx, fetch, fetchWait, func(j *bus.Job) {
+			if delay := e.shares.wait(j.Key.Tenant, j.Delivered > 1); delay > 0 {
 				e.metrics.deferred.Inc()
 				e.handBack(j, delay)
-				e.release(1)
+				ahead = lookAhead
 				return
 			}
+			if free > 0 {
+				free--
+			} else {
+				e.slots <- struct{}{} // soon: some slots are always out of one tenant's reach
+			}
+			e.shares.begin(j.Key.Tenant)
 			executions.Go(func() {
 				defer e.release(1)
 				e.execute(work, j)
 			})
-		}, bus.Unreadable(e.log, func() { e.release(1) }))
-		e.release(n - got)
+		}, bus.Unreadable(e.log, func() {}))
+		e.release(free)
 		if err != nil && ctx.Err() == nil {
 			e.log.Warn("no jobs for now", zap.Error(err))
 			pause(ctx, time.Second)
 		}
 	}
 }
+
+// lookAhead is how many jobs beyond the free slots are looked at behind a crowd of one tenant.
+const lookAhead = 64
 
 const fetchWait = 2 * time.Second
 
@@ -166,18 +186,6 @@ func (e *Engine) release(n int) {
 	for range n {
 		<-e.slots
 	}
-}
-
-// unfair says for how long to hand a job back because its tenant already has its share of this
-// executor; 0 when it has not. Jobs come in the order of the stream, so without this a tenant
-// with a long backlog would stand in front of everyone.
-func (e *Engine) unfair(j *bus.Job) time.Duration {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if share := max(1, e.cfg.Concurrency*3/4); e.tenants[j.Key.Tenant] < share {
-		return 0
-	}
-	return min(max(time.Duration(j.Backlog)*2*time.Millisecond, 250*time.Millisecond), 5*time.Second) //nolint:gosec // bounded by min
 }
 
 func (e *Engine) handBack(j *bus.Job, delay time.Duration) {
@@ -234,6 +242,7 @@ func (e *Engine) drain() {
 // execute runs one job to its end, or as far as it goes here.
 func (e *Engine) execute(ctx context.Context, j *bus.Job) {
 	r := newRun(e, j)
+	defer func() { e.shares.end(r.key.Tenant, time.Since(r.began)) }()
 	if !e.enter(r) {
 		// The same job twice in one process: the first runner was silent for too long and is
 		// about to lose its fence, or the hand-back crossed. Let it come again.
@@ -273,7 +282,6 @@ func (e *Engine) enter(r *run) bool {
 		return false
 	}
 	e.running[r.key.ID] = r
-	e.tenants[r.key.Tenant]++
 	e.metrics.running.Inc()
 	return true
 }
@@ -282,9 +290,6 @@ func (e *Engine) leave(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.running, r.key.ID)
-	if e.tenants[r.key.Tenant]--; e.tenants[r.key.Tenant] == 0 {
-		delete(e.tenants, r.key.Tenant)
-	}
 	e.metrics.running.Dec()
 }
 

@@ -75,7 +75,7 @@ func (p *platform) executor(cfg engine.Config) (stop func()) {
 		cfg.Name = "test"
 	}
 	e := engine.New(cfg, engine.Parts{
-		Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Mask: sources.Mask,
+		Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Limiter: limiter, Mask: sources.Mask,
 		Log: zaptest.NewLogger(p.t, zaptest.Level(zap.WarnLevel)),
 	})
 	ctx, cancel := context.WithCancel(p.t.Context())
@@ -97,6 +97,16 @@ func (p *platform) executor(cfg engine.Config) (stop func()) {
 
 // request accepts an execution as the gateway does.
 func (p *platform) request(spec, input string, change func(*protocol.Requested)) protocol.ExecutionKey {
+	p.t.Helper()
+	return p.accept(tenant, spec, input, change)
+}
+
+func (p *platform) requestFor(t protocol.TenantID, spec, input string) protocol.ExecutionKey {
+	p.t.Helper()
+	return p.accept(t, spec, input, nil)
+}
+
+func (p *platform) accept(tenant protocol.TenantID, spec, input string, change func(*protocol.Requested)) protocol.ExecutionKey {
 	p.t.Helper()
 	parsed, err := workflow.Parse([]byte(spec))
 	require.NoError(p.t, err)

@@ -26,6 +26,7 @@ type run struct {
 	engine   *Engine
 	job      *bus.Job
 	key      protocol.ExecutionKey
+	began    time.Time
 	nudged   chan struct{}
 	draining chan struct{}
 	gone     chan struct{} // closed when nobody takes results any more
@@ -42,7 +43,7 @@ type run struct {
 
 func newRun(e *Engine, j *bus.Job) *run {
 	return &run{
-		engine: e, job: j, key: j.Key, nudged: make(chan struct{}, 1), draining: make(chan struct{}), gone: make(chan struct{}),
+		engine: e, job: j, key: j.Key, began: time.Now(), nudged: make(chan struct{}, 1), draining: make(chan struct{}), gone: make(chan struct{}),
 		flying: map[int]context.CancelFunc{}, results: make(chan attempt, 16),
 	}
 }

@@ -37,27 +37,31 @@ func (c *call) endpoint(p Provider) (endpoint, error) {
 		e.key, err = c.secret("api_key_env", e.keyName, host)
 		return e, err
 	}
-	var missing *secret.MissingError
+	// A key that is not set, or that policy keeps back, may have a second name.
+	var refused error
 	for _, name := range p.KeyEnv {
-		e.keyName = name
-		e.key, err = c.secret("api_key_env", name, host)
-		if err == nil || !errors.As(err, &missing) {
-			return e, err
+		key, err := c.secret("api_key_env", name, host)
+		if err == nil {
+			e.key, e.keyName = key, name
+			return e, nil
+		}
+		var missing *secret.MissingError
+		if refused == nil && !errors.As(err, &missing) {
+			refused = err
 		}
 	}
-	if err != nil && !slices.Contains(keyless, p.Name) {
-		var typed *Error
-		if errors.As(err, &typed) {
-			typed.Message = p.Name + " needs an API key: set " + strings.Join(p.KeyEnv, " or ") +
-				" in the executor's environment, or name another variable in api_key_env"
-		}
-		return endpoint{}, err
+	switch {
+	case len(p.KeyEnv) == 0 || slices.Contains(keyless, p.Name):
+		return e, nil
+	case refused != nil:
+		return endpoint{}, refused
 	}
-	return endpoint{base: base}, nil
+	return endpoint{}, &Error{Class: ClassSecret, Message: p.Name + " needs an API key: set " + strings.Join(p.KeyEnv, " or ") +
+		" in the executor's environment, or name another variable in api_key_env"}
 }
 
-// keyless providers work without a key.
-var keyless = []string{"ollama", "openai-compatible"}
+// keyless providers take a key and work without one.
+var keyless = []string{"ollama"}
 
 func mustProvider(kind, name string) Provider {
 	for _, p := range registered.providers {

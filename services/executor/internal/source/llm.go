@@ -156,6 +156,9 @@ func (c *call) ask(ctx context.Context, adapter llmAdapter, q question) (LLMResp
 		value, text, problem := check.read(first.text)
 		if problem != nil {
 			q.turns = append(q.turns, turn{assistant: true, text: first.text}, turn{text: repairPrompt(problem)})
+			if c.caller.IdempotencyKey != "" {
+				c.caller.IdempotencyKey += "/repair" // another question is another call
+			}
 			second, err := c.complete(ctx, adapter, q)
 			if err != nil {
 				return c.spent(resp), err

@@ -256,6 +256,7 @@ func TestJSONMode(t *testing.T) {
 	require.Equal(t, Usage{InputTokens: 22, OutputTokens: 14}, resp.Usage, "both calls were paid for")
 	require.Equal(t, `{"n": 0}`, at(t, f.last().body, "messages", 2, "content"))
 	require.Contains(t, at(t, f.last().body, "messages", 3, "content"), "minimum")
+	require.Equal(t, "exec_1/step/0/repair", f.last().header.Get("Idempotency-Key"), "the second question is not a repeat of the first")
 
 	f.json(200, chatCompletion(`"sure!"`, "stop"))
 	f.json(200, chatCompletion(`"sorry, {"`, "length"))
@@ -335,6 +336,23 @@ func TestTheOpenAIFamily(t *testing.T) {
 		require.Empty(t, f.last().header.Get("Authorization"))
 		requireNoPlatform(t, f.last())
 	}
+	// A key that policy keeps back is not needed either, where none is.
+	strict := newBench(t, map[string]string{"OLLAMA_API_KEY": plantedKey}, func(c *Config) { c.SecretsAllow = "NOTHING" })
+	f.json(200, chatCompletion(`"x"`, "stop"))
+	_, err := strict.LLM(t.Context(), caller(), makeSource("llm", "provider", "ollama", "model", "m", "base_url", f.URL), LLMRequest{Prompt: "hi"})
+	require.NoError(t, err)
+	_, err = strict.LLM(t.Context(), caller(), makeSource("llm", "provider", "openai", "model", "m", "base_url", f.URL), LLMRequest{Prompt: "hi"})
+	requireClass(t, ClassSecret, err)
+	require.ErrorContains(t, err, "SECRETS_ALLOW")
+}
+
+func TestASecondNameOfAKey(t *testing.T) {
+	f := newFake(t)
+	b := newBench(t, map[string]string{"GOOGLE_API_KEY": plantedKey}, func(c *Config) { c.SecretsAllow = "GOOGLE_API_KEY" })
+	f.json(200, geminiContent(`"x"`, "STOP"))
+	_, err := b.LLM(t.Context(), caller(), makeSource("llm", "model", "m", "base_url", f.URL), LLMRequest{Prompt: "hi"})
+	require.NoError(t, err)
+	require.Equal(t, plantedKey, f.last().header.Get("X-Goog-Api-Key"))
 }
 
 func TestTheDefaultKeyOfAProvider(t *testing.T) {

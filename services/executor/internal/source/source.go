@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -88,18 +87,19 @@ const (
 // Sources makes outside calls. It owns connection pools, circuit breakers and token caches, and
 // is safe for concurrent use.
 type Sources struct {
-	cfg      Config
-	log      *zap.Logger
-	guard    *egress.Guard
-	resolver *secret.Resolver
-	masker   *secret.Masker
-	apiHTTP  *http.Client // one for every API source: the pools inside are per host
-	llmHTTP  *http.Client // the same transport with the providers' larger cap
-	bases    map[string]string
-	breakers *breakers
-	clients  *clientCache
-	tokens   *tokenCache
-	pools    *poolCache
+	cfg       Config
+	log       *zap.Logger
+	guard     *egress.Guard
+	resolver  *secret.Resolver
+	masker    *secret.Masker
+	transport *http.Transport // its connection pools are per host
+	apiHTTP   *http.Client
+	llmHTTP   *http.Client // the same transport with the providers' larger cap
+	bases     map[string]string
+	breakers  *breakers
+	clients   *clientCache
+	tokens    *tokenCache
+	pools     *poolCache
 
 	closeOnce sync.Once
 }
@@ -132,13 +132,14 @@ func New(cfg Config) (*Sources, error) {
 	masker := secret.NewMasker()
 	transport := guard.Transport()
 	return &Sources{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		guard:    guard,
-		masker:   masker,
-		resolver: secret.NewResolver(policy, cfg.LookupEnv, masker),
-		apiHTTP:  guard.Client(transport, cfg.MaxResponseBytes),
-		llmHTTP:  guard.Client(headTransport{transport}, maxProviderBytes),
+		cfg:       cfg,
+		transport: transport,
+		log:       cfg.Logger,
+		guard:     guard,
+		masker:    masker,
+		resolver:  secret.NewResolver(policy, cfg.LookupEnv, masker),
+		apiHTTP:   guard.Client(transport, cfg.MaxResponseBytes),
+		llmHTTP:   guard.Client(headTransport{transport}, maxProviderBytes),
 		bases: map[string]string{
 			"openai": cfg.OpenAIBaseURL, "groq": cfg.GroqBaseURL, "anthropic": cfg.AnthropicBaseURL,
 			"gemini": cfg.GeminiBaseURL, "ollama": cfg.OllamaBaseURL,
@@ -154,8 +155,8 @@ func New(cfg Config) (*Sources, error) {
 func (s *Sources) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
-		err = errors.Join(s.pools.close())
-		s.apiHTTP.CloseIdleConnections()
+		err = s.pools.close()
+		s.transport.CloseIdleConnections()
 	})
 	return err
 }

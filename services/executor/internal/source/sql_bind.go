@@ -127,9 +127,8 @@ func (b *binder) token(t token) error {
 		if parts := b.placeholders(t.text); parts != nil {
 			return b.invalid("%s stands inside %.40q, where only the author's own text can be: a value cannot name a table or column", parts[0], t.text)
 		}
-	case tokenComment:
-		return nil // a comment is not worth sending, and may hold anything
-	case tokenExecutable:
+	case tokenComment, tokenExecutable:
+		b.out.WriteByte(' ') // a comment parts words and is not worth sending
 		return nil
 	}
 	b.out.WriteString(t.text)

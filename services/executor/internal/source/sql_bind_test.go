@@ -41,15 +41,16 @@ func TestBind(t *testing.T) {
 		"params first":       {QueryRequest{Template: "select {id}", Params: map[string]any{"id": "mine"}}, pgDialect, "select $1", []any{"mine"}},
 		"jsonb question":     {QueryRequest{Template: "select x ? 'k' where id = {id}"}, pgDialect, "select x ? 'k' where id = $1", []any{json.Number("7")}},
 		"dollar quotes":      {QueryRequest{Template: "select $x$ ' ; {{ $x$, $$--$$, {id}"}, pgDialect, "select $x$ ' ; {{ $x$, $$--$$, $1", []any{json.Number("7")}},
-		"comments":           {QueryRequest{Template: "select 1 -- {id}; '\n, /* {id} /* ' */ ; */ {id}"}, pgDialect, "select 1 \n,  $1", []any{json.Number("7")}},
+		"comments":           {QueryRequest{Template: "select 1 -- {id}; '\n, /* {id} /* ' */ ; */ {id}"}, pgDialect, "select 1  \n,   $1", []any{json.Number("7")}},
+		"comment as space":   {QueryRequest{Query: "select/**/1"}, pgDialect, "select 1", nil},
 		"escape string":      {QueryRequest{Template: `select E'\';', {id}`}, pgDialect, `select E'\';', $1`, []any{json.Number("7")}},
 		"array literal":      {QueryRequest{Template: "select '{1,2}'::int[], '{red}'::text[], {id}"}, pgDialect, "select '{1,2}'::int[], '{red}'::text[], $1", []any{json.Number("7")}},
 		"JSON literal":       {QueryRequest{Template: `select '{"a": 1}'::jsonb, {id}`}, pgDialect, `select '{"a": 1}'::jsonb, $1`, []any{json.Number("7")}},
 		"escaped braces":     {QueryRequest{Template: `select '{{id}}', {id}`}, pgDialect, `select '{{id}}', $1`, []any{json.Number("7")}},
-		"trailing semicolon": {QueryRequest{Query: "select 1 ; \n -- done"}, pgDialect, "select 1 ", nil},
+		"trailing semicolon": {QueryRequest{Query: "select 1 ; \n -- done"}, pgDialect, "select 1  ", nil},
 		"semicolon in text":  {QueryRequest{Query: `select ';', ";"`}, pgDialect, `select ';', ";"`, nil},
 		"parentheses":        {QueryRequest{Query: "(select 1) union (select 2)"}, pgDialect, "(select 1) union (select 2)", nil},
-		"comment first":      {QueryRequest{Query: "/* hi */ WITH x AS (select 1) select * from x"}, pgDialect, " WITH x AS (select 1) select * from x", nil},
+		"comment first":      {QueryRequest{Query: "/* hi */ WITH x AS (select 1) select * from x"}, pgDialect, "  WITH x AS (select 1) select * from x", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, nil)

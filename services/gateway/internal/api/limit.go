@@ -19,10 +19,10 @@ type gate interface {
 
 var _ gate = (*limits.Gate)(nil)
 
-// The queues of requests. No queue of a workflow has a name with a slash.
+// The queues of requests. Those of executions and sources all have a slash in their names.
 const (
-	tenantQueue = "requests/tenant"
-	keyQueue    = "requests/key/"
+	tenantQueue = "requests"
+	keyQueue    = "requests-"
 )
 
 // limit asks whether one more request of the key and of the tenant is let in, and tells the client

@@ -21,6 +21,7 @@ type operation struct {
 	id          string
 	method      string
 	path        string
+	slashes     bool // its one parameter may hold slashes
 	tag         string
 	summary     string
 	description string

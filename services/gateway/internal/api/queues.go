@@ -4,14 +4,11 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/gofiber/fiber/v2"
+
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/workflow"
 )
-
-// QueueID names a queue in an address.
-type QueueID struct {
-	ID string `path:"id" maxLength:"256" doc:"The queue, as the workflow names it"`
-}
 
 // Limits are what a tenant and the key may do, and what they did in the windows now open.
 type Limits struct {
@@ -22,11 +19,18 @@ type Limits struct {
 }
 
 func (s *Server) queueRoutes() {
-	register(s, operation{
-		id: "get-queue-usage", method: http.MethodGet, path: "/queues/{id}/usage", tag: tagQueues, scope: protocol.ScopeExecutionsRead,
-		summary: "What passed a queue in the windows now open", errors: []int{http.StatusUnprocessableEntity},
-	}, func(ctx context.Context, r *request, in *struct{ QueueID }) (*Output[protocol.Usage], error) {
-		return owned(ctx, s, protocol.LimitUsage, protocol.UsageRequest{Tenant: r.tenant, Queue: in.ID})
+	s.plain(operation{
+		id: "get-queue-usage", method: http.MethodGet, path: "/queues/{id}/usage", slashes: true, tag: tagQueues, scope: protocol.ScopeExecutionsRead,
+		summary: "What passed a queue in the windows now open",
+		description: "A queue of a stored workflow is named by the workflow's id, a slash, and the name it has there; " +
+			"`requests` is the tenant's own.",
+		errors: []int{http.StatusUnprocessableEntity},
+	}, nil, protocol.Usage{}, func(c *fiber.Ctx) error {
+		usage, err := ask(c.UserContext(), s, protocol.LimitUsage, protocol.UsageRequest{Tenant: of(c).tenant, Queue: c.Params("+")})
+		if err != nil {
+			return err
+		}
+		return c.JSON(usage)
 	})
 	register(s, operation{
 		id: "get-limits", method: http.MethodGet, path: "/limits", tag: tagQueues, scope: protocol.ScopeExecutionsRead,

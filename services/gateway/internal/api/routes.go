@@ -107,6 +107,9 @@ func (s *Server) frozenSourceRoutes() {
 // plain adds an endpoint that reads and writes by itself.
 func (s *Server) plain(op operation, in, out any, h fiber.Handler) {
 	path := strings.NewReplacer("{", ":", "}", "").Replace(op.path)
+	if op.slashes {
+		path = strings.Replace(op.path, "{id}", "+", 1)
+	}
 	handler := func(c *fiber.Ctx) error {
 		r := of(c)
 		if err := s.admit(c, r, op.scope, op.tenantless); err != nil {

@@ -116,7 +116,7 @@ func TestOldAge(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	c, l := newCache(t)
-	for i := range 12 {
+	for i := range 9 {
 		id := "wf" + strings.Repeat("x", i)
 		e, _ := l.put(id, 1)
 		e.Document, _ = json.Marshal(protocol.Workflow{ID: id, Version: 1, Description: strings.Repeat("d", 8<<20), Spec: json.RawMessage(`{}`)})

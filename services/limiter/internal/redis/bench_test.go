@@ -19,7 +19,7 @@ var everyLimit = bucket.Limits{Messages: 5_000, Requests: 250_000, Tokens: 16_00
 func BenchmarkAcquire(b *testing.B) {
 	for _, clients := range []int{1, 64} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			door, err := Open(Config{URL: localtest.Redis(b), Timeout: 5 * time.Second, PoolSize: clients})
+			door, err := Open(Config{URL: localtest.Redis(b), Timeout: 5 * time.Second})
 			require.NoError(b, err)
 			b.Cleanup(func() { require.NoError(b, door.Close()) })
 			each(b, clients, func(ctx context.Context, i int) error {
@@ -57,7 +57,7 @@ func each(b *testing.B, clients int, do func(context.Context, int) error) {
 // window is in use.
 func BenchmarkMemory(b *testing.B) {
 	url := localtest.Redis(b)
-	door, err := Open(Config{URL: url, Timeout: 5 * time.Second, PoolSize: 1})
+	door, err := Open(Config{URL: url, Timeout: 5 * time.Second})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, door.Close()) })
 	o, err := goredis.ParseURL(url)

@@ -30,9 +30,8 @@ const (
 
 // Config says where Redis is and how long to wait for it.
 type Config struct {
-	URL      string
-	Timeout  time.Duration // of one decision
-	PoolSize int           // connections; as many decisions can be under way
+	URL     string
+	Timeout time.Duration // of one decision
 	// Failed is told of every failure with its reason, one of few words. Optional.
 	Failed func(reason string)
 	// Turned is told when the door shuts and opens. Optional.
@@ -43,6 +42,7 @@ type Config struct {
 type Door struct {
 	cfg     Config
 	client  goredis.UniversalClient
+	lanes   *lanes
 	breaker circuitbreaker.CircuitBreaker[any]
 	shut    chan struct{} // holds a token when the door has just shut
 
@@ -65,14 +65,15 @@ func Open(cfg Config) (*Door, error) {
 	o.DialTimeout = max(time.Second, cfg.Timeout)
 	o.ReadTimeout, o.WriteTimeout = cfg.Timeout, cfg.Timeout
 	o.ContextTimeoutEnabled = true
-	o.PoolSize = cfg.PoolSize
-	o.MinIdleConns = min(4, cfg.PoolSize)
+	o.PoolSize, o.MinIdleConns, o.PipelinePoolSize = 2*laneCount, laneCount, laneCount
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 32<<10, 32<<10
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	d := &Door{
 		cfg: cfg, client: goredis.NewUniversalClient(o), shut: make(chan struct{}, 1),
 		victim: Key{Tenant: "probe", Queue: "probe"},
 	}
+	d.lanes = newLanes(d.client, cfg.Timeout)
 	// The breaker only counts: it never lets a call try a shut door, Watch does that.
 	d.breaker = circuitbreaker.NewBuilder[any]().WithFailureThreshold(enough).WithDelay(365 * 24 * time.Hour).
 		OnOpen(func(circuitbreaker.StateChangedEvent) { d.hasShut() }).Build()
@@ -80,7 +81,10 @@ func Open(cfg Config) (*Door, error) {
 }
 
 // Close closes the connections.
-func (d *Door) Close() error { return d.client.Close() }
+func (d *Door) Close() error {
+	d.lanes.close()
+	return d.client.Close()
+}
 
 // Acquire decides on a list of wants.
 func (d *Door) Acquire(ctx context.Context, a Ask) (Answer, error) {
@@ -172,7 +176,7 @@ func (d *Door) run(ctx context.Context, k Key, keys []string, args ...any) ([]in
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
-	reply, err := script.Run(ctx, d.client, keys, args...).Result()
+	reply, err := d.lanes.do(ctx, keys, args)
 	if err != nil {
 		return nil, d.failed(ctx, k, err)
 	}

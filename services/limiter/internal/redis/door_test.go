@@ -245,7 +245,7 @@ func watch(t *testing.T, url string, timeout time.Duration) *watched {
 	t.Helper()
 	w := &watched{}
 	door, err := Open(Config{
-		URL: url, Timeout: timeout, PoolSize: 8,
+		URL: url, Timeout: timeout,
 		Failed: func(reason string) { w.mu.Lock(); defer w.mu.Unlock(); w.reasons = append(w.reasons, reason) },
 		Turned: func(open bool, _ error) { w.mu.Lock(); defer w.mu.Unlock(); w.turns = append(w.turns, open) },
 	})

@@ -190,7 +190,7 @@ func (tr *trial) usage(t *rapid.T) {
 
 func openDoor(t testing.TB, url string) *Door {
 	t.Helper()
-	d, err := Open(Config{URL: url, Timeout: 5 * time.Second, PoolSize: 8})
+	d, err := Open(Config{URL: url, Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d
