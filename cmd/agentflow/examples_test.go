@@ -35,6 +35,7 @@ func TestExamples(t *testing.T) {
 	for _, c := range runs {
 		covered[example(c.file)] = true
 		t.Run(c.file, func(t *testing.T) {
+			t.Parallel()
 			doc, err := os.ReadFile(example(c.file))
 			require.NoError(t, err)
 			// The file names the default address of a platform; this one has another.
@@ -65,11 +66,15 @@ func TestExamples(t *testing.T) {
 	got := ended(t, nil, append([]string{"validate"}, files...)...)
 	require.Equal(t, exitOK, got.code, got.stdout)
 
-	t.Run("tools on a running platform", func(t *testing.T) { testRunning(t, r) })
+	t.Run("tools on a running platform", func(t *testing.T) {
+		t.Parallel()
+		testRunning(t, r)
+	})
 }
 
 // testRunning: the commands find the platform of a data folder by themselves.
 func testRunning(t *testing.T, r *running) {
+	t.Helper()
 	env := []string{"AGENTFLOW_DATA=" + r.data}
 	must := func(args ...string) string {
 		t.Helper()

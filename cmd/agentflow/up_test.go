@@ -21,6 +21,8 @@ import (
 )
 
 // The life of one data folder: first start, crash, warm starts.
+//
+//nolint:tparallel // the steps of one life come one after the other
 func TestUp(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
@@ -102,6 +104,7 @@ func requireRevived(t *testing.T, r *running) {
 
 // testPeople: without --json there is a summary, and the command in it works.
 func testPeople(t *testing.T, data string) {
+	t.Helper()
 	cmd := agentflow(t, nil, "up", "--data", data, "--http", "127.0.0.1:0")
 	stderr := &output{}
 	cmd.Stderr = stderr
@@ -135,6 +138,7 @@ func found(t *testing.T, text, pattern string) string {
 
 // testStandIn: where there is no redis-server the built-in one serves, and says so. (Postgres is found beside the PATH.)
 func testStandIn(t *testing.T, data string) {
+	t.Helper()
 	r := start(t, data, []string{"PATH=/nonexistent"})
 	requireLoopback(t, r.RedisURL)
 	require.Contains(t, r.stderr.String(), "built-in stand-in")
@@ -145,6 +149,7 @@ func testStandIn(t *testing.T, data string) {
 
 // testRevoked: whoever revokes the key of the data folder gets another one at the next start.
 func testRevoked(t *testing.T, data, key string) {
+	t.Helper()
 	r := start(t, data, nil)
 	require.Equal(t, key, r.APIKey)
 	var list struct {
@@ -171,6 +176,7 @@ func testRevoked(t *testing.T, data, key string) {
 
 // testKeys: an address that others can reach demands a key, and so does AUTH_REQUIRED.
 func testKeys(t *testing.T, data string) {
+	t.Helper()
 	for name, how := range map[string]struct {
 		env  []string
 		http string
@@ -201,6 +207,7 @@ func testKeys(t *testing.T, data string) {
 
 // testStopped: migrations can be looked at, taken back and applied without the platform.
 func testStopped(t *testing.T, data string) {
+	t.Helper()
 	env := []string{"AGENTFLOW_DATA=" + data}
 	got := ended(t, env, "migrate", "status")
 	require.Equal(t, exitOK, got.code, got.stderr)

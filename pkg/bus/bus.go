@@ -80,7 +80,9 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		// A publish while disconnected must fail rather than pretend: it is retried under its fence.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			cfg.Log.Warn("nats connection lost", zap.Error(err))
+			if err != nil { // nil when we closed it ourselves
+				cfg.Log.Warn("nats connection lost", zap.Error(err))
+			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			cfg.Log.Info("nats connection restored", zap.String("server", nc.ConnectedUrlRedacted()))

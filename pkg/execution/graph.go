@@ -133,7 +133,7 @@ func (s *State) reopen(l int) {
 	for _, n := range body {
 		// The loops inside are found by their headers, so that this costs what the body costs.
 		if i := s.Plan.Nodes[n].Loop; i != l && s.Plan.Loops[i].Header == n {
-			_ = i
+			s.loops[i] = loop{open: len(s.Plan.Loops[i].Body), active: true}
 		}
 		for _, e := range s.Plan.Nodes[n].Out {
 			if s.edges[e] == edgeDead || !s.leaves(e, l) {

@@ -71,3 +71,15 @@ func TestCarriedFailures(t *testing.T) {
 		})
 	}
 }
+
+func TestALateFailureIsNoNewAttempt(t *testing.T) {
+	t.Parallel()
+	s := newState(t, parseGraph(t, "a -> b"), "")
+	first := s.Fail(Run{Attempt: 1}, protocol.Failure{Message: "once"}, epoch, epoch, epoch.Add(time.Second))
+	apply(t, s, epoch, first)
+	apply(t, s, epoch.Add(time.Second), s.Fail(Run{Attempt: 2}, protocol.Failure{Message: "twice"}, epoch, epoch, epoch.Add(time.Minute)))
+	before := describe(s, epoch)
+	apply(t, s, epoch.Add(2*time.Second), first)
+	require.Equal(t, before, describe(s, epoch))
+	require.Equal(t, 2, s.Attempts(0))
+}

@@ -71,13 +71,13 @@ func TestClientFailsOpen(t *testing.T) {
 		require.Equal(t, 1, logs.Len(), "one warning")
 		require.InDelta(t, 1000, testutil.ToFloat64(c.metrics.calls.WithLabelValues("away")), 0)
 
-		time.Sleep(61 * time.Second)
+		time.Sleep(61 * time.Second) //nolint:forbidigo // inside synctest
 		_, err := c.Acquire(t.Context(), r)
 		require.NoError(t, err)
 		require.Equal(t, 2, logs.Len(), "one more in the next interval")
 
 		l.away.Store(false)
-		time.Sleep(2 * probeEvery)
+		time.Sleep(2 * probeEvery) //nolint:forbidigo // inside synctest
 		g, err := c.Acquire(t.Context(), r)
 		require.NoError(t, err)
 		require.False(t, g.Degraded, "it comes back by itself")

@@ -2,7 +2,7 @@ package limits
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,7 +25,7 @@ func TestGateUnderOverload(t *testing.T) {
 		var granted, refused atomic.Int64
 		var all sync.WaitGroup
 		for range 10_000 { // 10 s at 1000/s
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) //nolint:forbidigo // inside synctest
 			all.Go(func() {
 				grant, err := g.Ask(t.Context(), ask(limits))
 				require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestGateRemembersRefusals(t *testing.T) {
 		calls, _ := f.count()
 		require.Equal(t, 2, calls)
 
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond) //nolint:forbidigo // inside synctest
 		grant, err := g.Ask(t.Context(), ask(limits))
 		require.NoError(t, err)
 		require.EqualValues(t, 59_500, grant.RetryAfterMS)
@@ -117,7 +117,7 @@ func TestGateRemembersRefusals(t *testing.T) {
 		other, err := g.Ask(t.Context(), ask(workflow.Bandwidth{MaxRequestsPerMinute: 2}))
 		require.NoError(t, err)
 		require.True(t, other.Granted)
-		time.Sleep(600 * time.Millisecond)
+		time.Sleep(600 * time.Millisecond) //nolint:forbidigo // inside synctest
 		_, err = g.Ask(t.Context(), ask(limits))
 		require.NoError(t, err)
 		calls, _ = f.count()
@@ -169,12 +169,12 @@ func TestGateForgetsIdleDoors(t *testing.T) {
 		g := newGate(newFake(0))
 		for i := range 5000 {
 			r := ask(workflow.Bandwidth{MaxRequestsPerMinute: 1})
-			r.Queue = fmt.Sprint(i)
+			r.Queue = strconv.Itoa(i)
 			for range 2 {
 				_, err := g.Ask(t.Context(), r)
 				require.NoError(t, err)
 			}
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // inside synctest
 		}
 		require.Less(t, len(g.doors), 1100)
 	})

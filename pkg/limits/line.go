@@ -80,14 +80,10 @@ func (l *line) settle(now time.Time, batch []*waiter, g protocol.Grant, err erro
 func (l *line) refuse(now time.Time, first *waiter, g protocol.Grant) {
 	l.refusal = newRefusal(now, first.req, g)
 	l.refusal.fresh = now.Add(time.Duration(max(g.RetryAfterMS, g.TurnMS)) * time.Millisecond)
-	switch g.LimitingMetric {
-	case protocol.MetricTokens:
-		l.missing = int64(first.req.Tokens) - g.Remaining[protocol.MetricTokens]
-		fallthrough
-	case protocol.MetricClosed:
-		if latest := now.Add(look); latest.Before(l.refusal.fresh) {
-			l.refusal.fresh = latest
-		}
+	l.missing = int64(first.req.Tokens) - g.Remaining[protocol.MetricTokens]
+	early := g.LimitingMetric == protocol.MetricTokens || g.LimitingMetric == protocol.MetricClosed
+	if latest := now.Add(look); early && latest.Before(l.refusal.fresh) {
+		l.refusal.fresh = latest
 	}
 }
 
@@ -165,6 +161,7 @@ func (l *line) expected(now time.Time, inFront int) time.Duration {
 		limit = limits.MaxRequestsPerMinute
 	case protocol.MetricTokens:
 		limit = limits.MaxTokensPerMinute
+	default: // closed or unavailable: then all may pass
 	}
 	wait := max(l.refusal.until.Sub(now), l.refusal.fresh.Sub(now))
 	if limit > 0 {

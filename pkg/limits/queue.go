@@ -33,7 +33,7 @@ type Wait struct {
 }
 
 // Exceeded says that the wait would have lasted, or has lasted, beyond the caller's deadline.
-type Exceeded struct {
+type Exceeded struct { //nolint:errname // it reads as what it says: limits.Exceeded
 	Queue      string
 	Metric     protocol.Metric
 	RetryAfter time.Duration
@@ -167,7 +167,7 @@ func (q *Queue) join(key lineKey, w *waiter) *line {
 		l = &line{nudge: make(chan struct{}, 1)}
 		q.lines[key] = l
 	}
-	if len(l.waiters) == 0 && !(l.refusal.covers(w.req) && time.Now().Before(l.refusal.until)) {
+	if len(l.waiters) == 0 && (!l.refusal.covers(w.req) || !time.Now().Before(l.refusal.until)) {
 		l.refusal = refusal{} // it was of one who wanted more, or is over, and nobody's turn now
 	}
 	l.waiters = append(l.waiters, w)

@@ -2,7 +2,7 @@ package limits
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,7 +29,7 @@ func TestQueueUnderOverload(t *testing.T) {
 		var order []int
 		var all sync.WaitGroup
 		for i := range work {
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // inside synctest
 			all.Go(func() {
 				_, err := q.Acquire(t.Context(), ask(perSecond), nil)
 				mu.Lock()
@@ -79,7 +79,7 @@ func TestQueueTellsWhatItWaitsFor(t *testing.T) {
 		told := make([][]Wait, 6)
 		var all sync.WaitGroup
 		for i := range told {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) //nolint:forbidigo // inside synctest
 			all.Go(func() {
 				_, err := q.Acquire(t.Context(), ask(limits), func(w Wait) { told[i] = append(told[i], w) })
 				require.NoError(t, err)
@@ -167,7 +167,7 @@ func TestSettlingWakesTheLine(t *testing.T) {
 		r := ask(workflow.Bandwidth{MaxTokensPerMinute: 1000})
 		r.Tokens = 500
 		for i := range 2 {
-			r.Reservation = fmt.Sprint(i)
+			r.Reservation = strconv.Itoa(i)
 			_, err := q.Acquire(t.Context(), r, nil)
 			require.NoError(t, err)
 		}
@@ -183,8 +183,8 @@ func TestSettlingWakesTheLine(t *testing.T) {
 		synctest.Wait()
 		calls, _ := f.count()
 		for i := range 2 {
-			time.Sleep(time.Second)
-			_, err := q.Settle(t.Context(), protocol.SettleRequest{Tenant: "acme", Queue: "q", Limits: r.Limits, Reservation: fmt.Sprint(i), Used: 100})
+			time.Sleep(time.Second) //nolint:forbidigo // inside synctest
+			_, err := q.Settle(t.Context(), protocol.SettleRequest{Tenant: "acme", Queue: "q", Limits: r.Limits, Reservation: strconv.Itoa(i), Used: 100})
 			require.NoError(t, err)
 			synctest.Wait()
 		}
@@ -311,7 +311,7 @@ func TestQueueWhileUnavailable(t *testing.T) {
 		require.Equal(t, 4, calls)
 
 		go func() {
-			time.Sleep(1500 * time.Millisecond)
+			time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // inside synctest
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.fail = nil
@@ -361,14 +361,14 @@ func TestQueueForgetsIdleLines(t *testing.T) {
 		limits := workflow.Bandwidth{MaxRequestsPerMinute: 1}
 		for i := range 5000 {
 			r := ask(limits)
-			r.Queue = fmt.Sprint(i)
+			r.Queue = strconv.Itoa(i)
 			_, err := q.Acquire(t.Context(), r, nil)
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err = q.Acquire(ctx, r, nil)
 			cancel()
 			require.Error(t, err)
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) //nolint:forbidigo // inside synctest
 		}
 		require.Less(t, len(q.lines), 1100)
 	})

@@ -244,8 +244,10 @@ func checkLimits(l workflow.Bandwidth) error {
 		name  string
 		value int
 	}{
-		{"max_messages_per_second", l.MaxMessagesPerSecond}, {"max_requests_per_minute", l.MaxRequestsPerMinute},
-		{"max_tokens_per_minute", l.MaxTokensPerMinute}, {"burst_size", l.BurstSize},
+		{"max_messages_per_second", l.MaxMessagesPerSecond},
+		{"max_requests_per_minute", l.MaxRequestsPerMinute},
+		{"max_tokens_per_minute", l.MaxTokensPerMinute},
+		{"burst_size", l.BurstSize},
 	} {
 		if f.value < 0 {
 			return invalid("limits."+f.name, "must not be negative")

@@ -41,7 +41,7 @@ func Replay(ctx context.Context, cfg Config, b *bus.Bus, progress io.Writer) err
 		}
 		r.say("putting the new tables in place")
 		for try := 1; ; try++ {
-			err := r.live.Swap(ctx, replaySchema)
+			err := r.live.Swap(ctx, replaySchema, r.build)
 			if !errors.Is(err, postgres.ErrUnavailable) || try == 5 || ctx.Err() != nil {
 				return err
 			}

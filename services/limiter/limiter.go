@@ -65,7 +65,7 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 		return err
 	}
 	g.Door("calls", func(context.Context) error { return calls.Stop() })
-	if err := s.Answer(calls); err != nil {
+	if err := s.Answer(calls); err != nil { //nolint:contextcheck // a call is handled under the service's own life
 		return err
 	}
 	rt.Log.Info("limiter answers")

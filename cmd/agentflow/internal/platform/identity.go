@@ -64,9 +64,12 @@ func loadIdentity(data string) (*identity, error) {
 	if id.Tenants == nil {
 		id.Tenants = map[protocol.TenantID]apiKey{}
 	}
-	if id.AdminKey == "" {
-		id.AdminKey = newKey()
-		return id, id.save()
+	if id.AdminKey != "" {
+		return id, nil
+	}
+	id.AdminKey = newKey()
+	if err := id.save(); err != nil {
+		return nil, err
 	}
 	return id, nil
 }

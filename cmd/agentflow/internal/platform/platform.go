@@ -77,10 +77,11 @@ func Run(ctx context.Context, o Options, use func(ctx context.Context, info Info
 	if err != nil {
 		return err
 	}
+	//nolint:contextcheck // the doors of the runtime outlive ctx: they close last
 	if p.rt, err = daemon.NewRuntime("agentflow", p.config.common); err != nil {
 		return err
 	}
-	defer p.close()
+	defer p.close(ctx)
 	return p.run(ctx, use)
 }
 
@@ -200,8 +201,8 @@ func (p *platform) info() Info {
 }
 
 // close sends what is left of traces and error reports.
-func (p *platform) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (p *platform) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := p.rt.Close(ctx); err != nil {
 		p.rt.Log.Warn("not everything was sent", zap.Error(err))

@@ -218,7 +218,7 @@ func (s *stores) restart(ctx context.Context, server server) error {
 	const longest = 10 * time.Second
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, longest) {
 		err := server.Start(ctx)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			return nil
 		}
 		var locked *local.LockedError

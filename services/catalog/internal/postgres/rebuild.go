@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,19 +18,31 @@ import (
 const swapLock = "5s"
 
 // Swap puts the tables of another schema in the place of the live ones, and drops those. What has
-// no event (refused accesses, refused commands) moves over. The store must be the owner's.
-func (s *Store) Swap(ctx context.Context, fresh string) error {
+// no event (refused accesses, refused commands) moves over. Once nobody writes any more, catchUp
+// brings the fresh tables up to the live ones: what only the live archive has would be lost with
+// it. The store must be the owner's.
+func (s *Store) Swap(ctx context.Context, fresh string, catchUp func(ctx context.Context) error) error {
 	live, old := pgx.Identifier{s.schema}.Sanitize(), pgx.Identifier{s.schema + "_old"}.Sanitize()
 	next := pgx.Identifier{fresh}.Sanitize()
+	if err := s.DropSchema(ctx, s.schema+"_old"); err != nil {
+		return err
+	}
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return fault("swap", err)
 	}
 	defer conn.Release()
-	statements := []string{
-		"begin",
-		"set local lock_timeout = '" + swapLock + "'",
-		s.staying("pg_advisory_xact_lock"),
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: strings.Join([]string{
+		"begin", "set local lock_timeout = '" + swapLock + "'", s.staying("pg_advisory_xact_lock"),
+	}, "; ")})
+	if err != nil {
+		return fault("swap", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after the commit there is nothing to take back
+	if err := catchUp(ctx); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, strings.Join([]string{
 		"set local role " + db.PlatformRole,
 		"insert into " + next + ".audit_log select * from " + live + ".audit_log where seq is null on conflict do nothing",
 		"insert into " + next + ".command_refusals select * from " + live + ".command_refusals on conflict do nothing",
@@ -41,17 +52,13 @@ func (s *Store) Swap(ctx context.Context, fresh string) error {
 		// These two name their schema; the others are bound to their tables.
 		"alter function " + live + ".create_event_partitions(date, date) set search_path = " + live + ", pg_temp",
 		"alter function " + live + ".drop_event_partition(date) set search_path = " + live + ", pg_temp",
-		"commit",
+	}, "; ")); err != nil {
+		return fault("swap", err)
 	}
-	if _, err := conn.Exec(ctx, "drop schema if exists "+old+" cascade"); err != nil {
-		return fault("drop what an earlier swap left", err)
+	if err := tx.Commit(ctx); err != nil {
+		return fault("swap", err)
 	}
-	if _, err := conn.Exec(ctx, strings.Join(statements, "; ")); err != nil {
-		_, rerr := conn.Exec(context.WithoutCancel(ctx), "rollback")
-		return fault("swap", errors.Join(err, rerr))
-	}
-	_, err = conn.Exec(ctx, "drop schema "+old+" cascade")
-	return fault("drop the old tables", err)
+	return s.DropSchema(ctx, s.schema+"_old")
 }
 
 // DropSchema drops a schema with everything in it. The store must be the owner's.

@@ -37,14 +37,20 @@ func (s *Service) rebuildCatalog(ctx context.Context, progress Progress) error {
 	if err != nil {
 		return err
 	}
-	return s.rebuildFrom(ctx, protocol.StreamCatalog, at, state.Last, progress)
+	return s.rebuildFrom(ctx, protocol.StreamCatalog, at, state.Last, nil, progress)
 }
+
+// archive reads what the archive has of a partition behind a sequence and before another.
+type archive func(ctx context.Context, after, before uint64) ([]bus.LogMessage, error)
 
 func (s *Service) rebuildPartition(ctx context.Context, live *postgres.Store, partition int, progress Progress) error {
 	stream := protocol.PartitionStream(partition)
 	at, err := s.store.Checkpoint(ctx, stream)
 	if err != nil {
 		return err
+	}
+	past := func(ctx context.Context, after, before uint64) ([]bus.LogMessage, error) {
+		return archived(ctx, live, partition, after, before)
 	}
 	for {
 		// The janitor may trim the log while this runs: what it takes is in the archive by then.
@@ -53,25 +59,14 @@ func (s *Service) rebuildPartition(ctx context.Context, live *postgres.Store, pa
 			return err
 		}
 		if state.First <= at+1 {
-			return s.rebuildFrom(ctx, stream, at, state.Last, progress)
+			return s.rebuildFrom(ctx, stream, at, state.Last, past, progress)
 		}
-		rows, err := live.ArchivedAfter(ctx, partition, at, batchSize)
+		batch, err := past(ctx, at, state.First)
 		if err != nil {
 			return err
 		}
-		batch := make([]bus.LogMessage, 0, len(rows))
-		for _, r := range rows {
-			if r.Seq >= state.First {
-				break // from here on the log itself speaks
-			}
-			m, err := archivedMessage(r)
-			if err != nil {
-				return err
-			}
-			batch = append(batch, m)
-		}
 		if len(batch) == 0 {
-			return s.rebuildFrom(ctx, stream, at, state.Last, progress)
+			return s.rebuildFrom(ctx, stream, at, state.Last, past, progress)
 		}
 		if err := s.project(ctx, stream, at, batch); err != nil {
 			return err
@@ -81,22 +76,34 @@ func (s *Service) rebuildPartition(ctx context.Context, live *postgres.Store, pa
 	}
 }
 
-func archivedMessage(a postgres.Archived) (bus.LogMessage, error) {
-	c, err := protocol.DecodeCommit(a.CommitID, a.Body)
+func archived(ctx context.Context, live *postgres.Store, partition int, after, before uint64) ([]bus.LogMessage, error) {
+	rows, err := live.ArchivedAfter(ctx, partition, after, batchSize)
 	if err != nil {
-		return bus.LogMessage{}, fmt.Errorf("archived commit %d: %w", a.Seq, err)
+		return nil, err
 	}
-	return bus.LogMessage{
-		Key: a.Key, Sequence: a.Seq, Body: a.Body,
-		Record: protocol.Record{Commit: c, Sequence: a.Seq, Previous: a.Previous, Stored: a.Stored},
-	}, nil
+	var batch []bus.LogMessage
+	for _, a := range rows {
+		if a.Seq >= before {
+			break // from here on the log itself speaks
+		}
+		c, err := protocol.DecodeCommit(a.CommitID, a.Body)
+		if err != nil {
+			return nil, fmt.Errorf("archived commit %d: %w", a.Seq, err)
+		}
+		batch = append(batch, bus.LogMessage{
+			Key: a.Key, Sequence: a.Seq, Body: a.Body,
+			Record: protocol.Record{Commit: c, Sequence: a.Seq, Previous: a.Previous, Stored: a.Stored},
+		})
+	}
+	return batch, nil
 }
 
 // errStalled says that the log stopped giving what it said it has.
 var errStalled = errors.New("no message came")
 
-// rebuildFrom projects a stream up to what was its end when this began.
-func (s *Service) rebuildFrom(ctx context.Context, stream string, at, last uint64, progress Progress) error {
+// rebuildFrom projects a stream up to what was its end when this began. What is trimmed from the
+// log under its eyes it takes from the archive.
+func (s *Service) rebuildFrom(ctx context.Context, stream string, at, last uint64, past archive, progress Progress) error {
 	if at >= last {
 		return nil
 	}
@@ -106,26 +113,59 @@ func (s *Service) rebuildFrom(ctx context.Context, stream string, at, last uint6
 	}
 	defer reader.Close()
 	for at < last {
-		batch, err := reader.Next(ctx, batchSize, 10*time.Second)
+		batch, err := reader.Next(ctx, batchSize, 2*time.Second)
 		if err != nil {
 			return err
 		}
-		if len(batch) == 0 {
-			// The end of a stream may have been trimmed away: then there is nothing left to come.
-			state, err := s.bus.State(ctx, stream)
-			if err != nil {
-				return err
-			}
-			if state.First > last || state.Messages == 0 {
-				return nil
-			}
-			return fmt.Errorf("%w after %d of %d", errStalled, at, last)
-		}
-		if err := s.project(ctx, stream, at, batch); err != nil {
+		state, err := s.bus.State(ctx, stream)
+		if err != nil {
 			return err
 		}
-		at = batch[len(batch)-1].Sequence
+		switch {
+		case len(batch) > 0:
+		case state.First <= last && state.Messages > 0:
+			return fmt.Errorf("%w after %d of %d", errStalled, at, last)
+		default:
+			if at, err = s.rebuildArchived(ctx, stream, at, last+1, past); err != nil {
+				return err
+			}
+			progress(stream, at, last)
+			return nil
+		}
+		// Sequences have no holes but those that trimming makes.
+		for len(batch) > 0 {
+			if at, err = s.rebuildArchived(ctx, stream, at, batch[0].Sequence, past); err != nil {
+				return err
+			}
+			n := 1
+			for n < len(batch) && batch[n].Sequence == batch[n-1].Sequence+1 {
+				n++
+			}
+			if err := s.project(ctx, stream, at, batch[:n]); err != nil {
+				return err
+			}
+			at, batch = batch[n-1].Sequence, batch[n:]
+		}
 		progress(stream, at, last)
 	}
 	return nil
+}
+
+// rebuildArchived projects what the archive has between the checkpoint and a sequence, and returns
+// where the checkpoint stands then.
+func (s *Service) rebuildArchived(ctx context.Context, stream string, at, before uint64, past archive) (uint64, error) {
+	for past != nil && at+1 < before {
+		batch, err := past(ctx, at, before)
+		if err != nil {
+			return at, err
+		}
+		if len(batch) == 0 {
+			break // a hole that nobody can fill
+		}
+		if err := s.project(ctx, stream, at, batch); err != nil {
+			return at, err
+		}
+		at = batch[len(batch)-1].Sequence
+	}
+	return at, nil
 }

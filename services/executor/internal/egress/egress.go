@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,7 +99,13 @@ func (g *Guard) AllowsHost(host string) bool {
 		}
 	}
 	addr, err := netip.ParseAddr(host)
-	return err == nil && g.listed(addr.Unmap())
+	// A wide prefix such as 0.0.0.0/0 says what may be reached, not who is trusted: of public
+	// addresses it covers everybody's.
+	return err == nil && g.listed(addr.Unmap()) && (forbidden(addr) != "" || g.listedAlone(addr.Unmap()))
+}
+
+func (g *Guard) listedAlone(addr netip.Addr) bool {
+	return slices.ContainsFunc(g.allowNets, func(p netip.Prefix) bool { return p.IsSingleIP() && p.Contains(addr) })
 }
 
 // CheckAddr judges one address.

@@ -91,6 +91,10 @@ func TestAllowList(t *testing.T) {
 	require.False(t, g.AllowsHost("svc.example"))
 	require.False(t, g.AllowsHost("evilsvc.example"))
 	require.False(t, g.AllowsHost("1.1.1.1"), "a public address is reachable, not trusted")
+	wide := guard(t, "0.0.0.0/0, 8.8.8.8")
+	require.False(t, wide.AllowsHost("1.1.1.1"), "nor does a wide prefix make it so")
+	require.True(t, wide.AllowsHost("10.0.0.1"))
+	require.True(t, wide.AllowsHost("8.8.8.8"))
 
 	for _, bad := range []string{"10.0.0.0/33", "a b", "http://x", "x..y", "0x7f000001", "127.1", "*", "*.", "-/8", "::ffff:10.0.0.0/104"} {
 		_, err := New(bad)

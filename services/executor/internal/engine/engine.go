@@ -132,7 +132,12 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sy
 		}
 		fetch := free + ahead
 		ahead = 0
-		_, err := q.Fetch(ctx, fetch, fetchWait, func(j *bus.Job) {
+		// A fetch that is cut off would leave jobs on their way to nobody until AckWait: it ends by itself.
+		_, err := q.Fetch(context.WithoutCancel(ctx), fetch, fetchWait, func(j *bus.Job) {
+			if ctx.Err() != nil {
+				e.handBack(j, 0)
+				return
+			}
 			if delay := e.shares.wait(j.Key.Tenant, j.Delivered > 1); delay > 0 {
 				e.metrics.deferred.Inc()
 				e.handBack(j, delay)
@@ -161,7 +166,7 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sy
 // lookAhead is how many jobs beyond the free slots are looked at behind a crowd of one tenant.
 const lookAhead = 64
 
-const fetchWait = 2 * time.Second
+const fetchWait = 500 * time.Millisecond // also what stopping may take
 
 // reserve waits for a free slot and takes more if there are, up to a fair part of what the
 // partitions share.

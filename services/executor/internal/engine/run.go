@@ -108,6 +108,9 @@ func (r *run) fold(ctx context.Context, records []protocol.Record) error {
 	if err != nil {
 		return r.unplayable(ctx, err)
 	}
+	if missing := s.Missing(); len(missing) > 0 {
+		return fmt.Errorf("the values of nodes %v could not be read", missing)
+	}
 	r.state = s
 	return nil
 }
@@ -190,9 +193,12 @@ func (r *run) advance(ctx context.Context) (time.Time, error) {
 					outside = append(outside, step)
 					continue
 				}
-				r.record(r.engine.pure(ctx, r, step), time.Now())
+				e := r.engine.pure(ctx, r, step)
+				r.record(e, time.Now())
 				again = true
-				break steps
+				if _, failed := e.(protocol.NodeFailed); failed || len(r.pending) >= maxPending {
+					break steps
+				}
 			}
 		}
 		if again {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -90,7 +89,7 @@ func (c *call) http(ctx context.Context, req HTTPRequest) (HTTPResponse, error) 
 		if httpReq, err = c.renew(ctx, httpReq); err != nil {
 			return HTTPResponse{}, err
 		}
-		resp, err = c.apiHTTP.Do(httpReq)
+		resp, err = c.apiHTTP.Do(httpReq) //nolint:bodyclose // answer reads and closes it
 	}
 	if err != nil {
 		return HTTPResponse{}, err
@@ -152,7 +151,7 @@ func (c *call) build(ctx context.Context, req HTTPRequest) (*http.Request, error
 	if header.Get("User-Agent") == "" {
 		header.Set("User-Agent", "agentflow")
 	}
-	otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(header))
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	return httpReq, nil
 }
 

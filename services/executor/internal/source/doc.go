@@ -3,7 +3,7 @@
 //
 // A source is a document that names a kind, a provider and environment variables; it holds no
 // secret. [Sources] resolves the variables under the tenant's policy at the moment of the call,
-// dials through the egress guard, makes exactly one attempt and answers with a typed value or an
+// dials through the egress guard, makes one attempt and answers with a typed value or an
 // [*Error] whose class says what kind of thing went wrong. Retrying is the engine's business:
 // only it can write an event for every attempt and hand a long wait to a timer.
 //

@@ -28,14 +28,17 @@ func (c *call) endpoint(p Provider) (endpoint, error) {
 		return endpoint{}, c.invalid("%s", err.Error())
 	}
 	e := endpoint{base: base}
-	// What the operator has set as the provider's address is trusted with the provider's key.
 	host := base.Hostname()
-	if c.config.text("base_url") == "" {
-		host = ""
-	}
+	operators := c.config.text("base_url") == "" && c.bases[p.Name] != ""
 	if e.keyName = c.config.text("api_key_env"); e.keyName != "" {
+		if operators && slices.Contains(p.KeyEnv, e.keyName) {
+			host = ""
+		}
 		e.key, err = c.secret("api_key_env", e.keyName, host)
 		return e, err
+	}
+	if operators {
+		host = "" // what the operator has set as the provider's address is trusted with the provider's key
 	}
 	// A key that is not set, or that policy keeps back, may have a second name.
 	var refused error

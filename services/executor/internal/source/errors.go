@@ -19,7 +19,7 @@ const (
 	Class4xx      Class = "4xx"            // the peer refuses this request
 	ClassAuth     Class = "auth"           // credentials are missing, wrong or not sufficient
 	ClassInvalid  Class = "invalid"        // the source or the request cannot be right
-	ClassRefused  Class = "refused"        // not tried: the circuit breaker is open
+	ClassRefused  Class = "refused"        // not tried: the circuit breaker is open, or a limit of ours is reached
 	ClassContext  Class = "context_length" // the prompt is longer than the model takes
 	ClassSafety   Class = "safety"         // the model or its filter declined
 	ClassEmpty    Class = "empty"          // the model answered nothing

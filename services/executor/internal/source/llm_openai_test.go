@@ -372,6 +372,15 @@ func TestTheDefaultKeyOfAProvider(t *testing.T) {
 		require.ErrorContains(t, err, "evil.example")
 		require.NotContains(t, err.Error(), plantedKey)
 	}
+	// Nor does one provider get another's.
+	crossed := newBench(t, map[string]string{"OPENAI_API_KEY": plantedKey}, func(c *Config) { c.GroqBaseURL = "https://groq.example" })
+	for _, src := range []workflow.Source{
+		makeSource("llm", "provider", "groq", "model", "m", "api_key_env", "OPENAI_API_KEY"),
+		makeSource("llm", "provider", "anthropic", "model", "m", "api_key_env", "OPENAI_API_KEY"),
+	} {
+		_, err := crossed.LLM(t.Context(), caller(), src, LLMRequest{Prompt: "hi"})
+		requireClass(t, ClassSecret, err)
+	}
 	// The operator's base URL is the provider's address for everyone.
 	b := newBench(t, map[string]string{"OPENAI_API_KEY": plantedKey}, func(c *Config) { c.OpenAIBaseURL = f.URL })
 	f.json(200, chatCompletion(`"x"`, "stop"))

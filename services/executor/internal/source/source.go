@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/services/executor/internal/egress"
@@ -59,7 +61,8 @@ type Config struct {
 	GeminiBaseURL    string
 	OllamaBaseURL    string
 
-	Logger  *zap.Logger // nil: silent
+	Logger  *zap.Logger          // nil: silent
+	Tracer  trace.TracerProvider // nil: no spans
 	Observe func(Observation)
 	Objects Objects // nil: large values stay inline up to the cap
 
@@ -89,6 +92,7 @@ const (
 type Sources struct {
 	cfg       Config
 	log       *zap.Logger
+	tracer    trace.Tracer
 	guard     *egress.Guard
 	resolver  *secret.Resolver
 	masker    *secret.Masker
@@ -129,12 +133,16 @@ func New(cfg Config) (*Sources, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SECRETS_ALLOW: %w", err)
 	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider()
+	}
 	masker := secret.NewMasker()
 	transport := guard.Transport()
 	return &Sources{
 		cfg:       cfg,
 		transport: transport,
 		log:       cfg.Logger,
+		tracer:    cfg.Tracer.Tracer("agentflow/source"),
 		guard:     guard,
 		masker:    masker,
 		resolver:  secret.NewResolver(policy, cfg.LookupEnv, masker),

@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -13,7 +12,7 @@ import (
 // an address that a value had a part in.
 func (c *call) span(ctx context.Context, name string, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
 	attributes = append(attributes, attribute.String("agentflow.source.kind", c.source.Kind), attribute.String("agentflow.source.id", c.source.ID))
-	return otel.Tracer("agentflow/source").Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
+	return c.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
 }
 
 // end closes a span with the class of what went wrong, if anything did.

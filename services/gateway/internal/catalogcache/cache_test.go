@@ -3,7 +3,7 @@ package catalogcache
 import (
 	"context"
 	"encoding/json"
-	"strings"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -115,16 +115,16 @@ func TestOldAge(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	c, l := newCache(t)
-	for i := range 9 {
-		id := "wf" + strings.Repeat("x", i)
-		e, _ := l.put(id, 1)
-		e.Document, _ = json.Marshal(protocol.Workflow{ID: id, Version: 1, Description: strings.Repeat("d", 8<<20), Spec: json.RawMessage(`{}`)})
-		l.events[id] = e
-		require.Equal(t, 1, version(t, c, id))
+	c, _ := newCache(t)
+	for i := range 2 * maxDocuments {
+		size := 1
+		if i < 20 {
+			size = 8 << 20
+		}
+		c.keep(place{"t", protocol.KindWorkflow, strconv.Itoa(i % (maxDocuments + 10))}, &document{size: size})
+		require.LessOrEqual(t, c.bytes, maxBytes)
 	}
-	require.LessOrEqual(t, c.bytes, maxBytes)
-	require.Less(t, c.documents.Len(), 8)
+	require.Equal(t, maxDocuments, c.documents.Len())
 	for c.documents.Len() > 0 {
 		c.documents.RemoveOldest()
 	}

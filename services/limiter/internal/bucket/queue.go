@@ -99,7 +99,7 @@ func Acquire(now int64, ask Ask, scopes ...Scope) Answer {
 	}
 	a := Answer{Now: now, Metric: None}
 	for _, w := range ask.Wants {
-		by := 0
+		var by int
 		if a.Wait, a.Metric, by = wait(now, w, scopes); a.Wait > 0 {
 			for _, s := range scopes {
 				s.Queue.refuse(a.Metric)

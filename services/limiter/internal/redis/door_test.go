@@ -97,8 +97,18 @@ func TestNamesDoNotMeet(t *testing.T) {
 	t.Parallel()
 	seen := map[string]Key{}
 	for _, k := range []Key{
-		{"a", "b", ""}, {"a", "b:c", ""}, {"a", "b}", ""}, {"a", "{b", ""}, {"a", "b/c", ""}, {"a", "b", "c"}, {"a", "b", "c/d"}, {"a", "b/c", "d"},
-		{"a", "b:all", ""}, {"a", "ü", ""}, {"a", "=", ""}, {"a", "", ""},
+		{"a", "b", ""},
+		{"a", "b:c", ""},
+		{"a", "b}", ""},
+		{"a", "{b", ""},
+		{"a", "b/c", ""},
+		{"a", "b", "c"},
+		{"a", "b", "c/d"},
+		{"a", "b/c", "d"},
+		{"a", "b:all", ""},
+		{"a", "ü", ""},
+		{"a", "=", ""},
+		{"a", "", ""},
 	} {
 		for _, key := range []string{k.state(), k.reserved(), k.expiring()} {
 			require.NotContains(t, seen, key)
@@ -346,9 +356,9 @@ func TestRedisReadOnly(t *testing.T) {
 	client := clientOf(t, server.URL())
 	password := clientOf(t, primary.URL()).Options().Password
 	require.NoError(t, client.ConfigSet(t.Context(), "masterauth", password).Err())
-	require.NoError(t, client.SlaveOf(t.Context(), "127.0.0.1", strconv.Itoa(primary.Port())).Err())
+	require.NoError(t, client.ReplicaOf(t.Context(), "127.0.0.1", strconv.Itoa(primary.Port())).Err())
 	w.givesUp(t)
-	require.NoError(t, client.SlaveOf(t.Context(), "NO", "ONE").Err())
+	require.NoError(t, client.ReplicaOf(t.Context(), "NO", "ONE").Err())
 	w.comesBack(t)
 	w.told(t, "readonly")
 }

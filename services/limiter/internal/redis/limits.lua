@@ -33,7 +33,8 @@ local METRIC_FORMAT = { '>I1I3I5I3I7', '>I1I3I5I3', '>I1I4I5I3' }
 local MOST = { 16777215, 16777215, 4294967295 }
 local FEW, CALM, TURNS = 8, 20000, 8 -- see the model
 local SWEEP = 16 -- dead reservations that one call clears away
-local KEEP = 600000 -- ms for which a reservation outlives its time, for that call to come
+local KEEP = 600000 -- ms for which a reservation outlives its time, for that call to come, and
+-- the longest time that turns alone keep a state: they reach as far only when the clock went back
 
 -- read and write convert records of whole numbers; the digits of a format are their lengths in
 -- bytes. Redis brings a library for that. Its stand-in does not, and there loops do it.
@@ -323,7 +324,7 @@ end
 -- what room there is.
 local function saveScopes(scopes, now)
   for _, s in ipairs(scopes) do
-    local longest = MINUTE
+    local longest = max(MINUTE, min(s.queue.turn - now, KEEP * 1000))
     s.remaining, s.reset = {}, {}
     for m = 1, 3 do
       if s.limits[m] > 0 then

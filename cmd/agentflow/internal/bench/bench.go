@@ -1,0 +1,238 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/agentflow/agentflow/pkg/daemon"
+)
+
+// Options say what to load with, how hard, and where.
+type Options struct {
+	Program []string // agentflow itself, to start platforms with
+	Environ []string
+	Dir     string // where the data folders of platforms are made, and removed; "" for that of the system
+
+	URL, Key   string // a platform that runs already; without it one is started
+	Durability string // of one that is started: interval or always
+
+	Workloads []Workload
+	Clients   []int // each workload runs once with each number of clients
+	Rate      float64
+	Warmup    time.Duration
+	Duration  time.Duration
+	Requests  int64 // measured, whatever time it takes; 0: as many as fit into Duration
+	Stored    bool  // workflows are stored first and run by their id
+	Baseline  bool
+	Idle      time.Duration // wait after each run, then look what the platform still holds
+	Profile   string        // file for a CPU profile of the platform, over what is measured of the first run
+
+	Progress Progress
+}
+
+// Run measures. What it starts it stops, and what it makes on the disk it removes, also when ctx ends.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	r := &Report{
+		Version: daemon.Version(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
+		Began: time.Now().UTC().Truncate(time.Second), URL: o.URL, Stored: o.Stored,
+	}
+	if o.URL == "" {
+		r.Durability = o.Durability
+	}
+	if o.Progress == nil {
+		o.Progress = quiet{}
+	}
+	b := &bencher{Options: o, report: r}
+	return r, b.run(ctx)
+}
+
+type bencher struct {
+	Options
+	report *Report
+}
+
+func (b *bencher) run(ctx context.Context) error {
+	loads := false
+	for _, w := range b.Workloads {
+		if !w.start {
+			loads = true
+			continue
+		}
+		if err := b.starts(ctx); err != nil {
+			return err
+		}
+	}
+	if loads {
+		load := b.own
+		if b.URL != "" {
+			load = b.foreign
+		}
+		if err := load(ctx); err != nil {
+			return err
+		}
+	}
+	if !b.Baseline {
+		return nil
+	}
+	return b.compare(ctx)
+}
+
+// folder is a place for data, and a way to be rid of it.
+func (b *bencher) folder() (string, func() error, error) {
+	dir, err := os.MkdirTemp(b.Dir, "agentflow-bench-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a folder for a platform: %w", err)
+	}
+	return dir, func() error { return os.RemoveAll(dir) }, nil
+}
+
+// own loads a platform that is started for it.
+func (b *bencher) own(ctx context.Context) (err error) {
+	dir, remove, err := b.folder()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	b.Progress.Say("starting a platform")
+	c, err := startChild(ctx, b.Options, filepath.Join(dir, "data"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	s, err := openStores(ctx, c, b.Environ)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-c.ended:
+			cancel(fmt.Errorf("the platform ended: %w%s", c.err, c.stderr.quote()))
+		case <-ctx.Done():
+		}
+	}()
+	return b.loads(ctx, c.URL, c.APIKey, &inside{child: c, stores: s})
+}
+
+// foreign loads a platform that somebody else runs: its insides are not known.
+func (b *bencher) foreign(ctx context.Context) error { return b.loads(ctx, b.URL, b.Key, nil) }
+
+func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (err error) {
+	out, err := startOutside(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.close()) }()
+	for _, w := range b.Workloads {
+		for _, clients := range b.Clients {
+			if w.start {
+				continue
+			}
+			if err := b.measure(ctx, w, clients, address, key, out.url, in); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// measure loads with one workload and adds what came out to the report.
+func (b *bencher) measure(ctx context.Context, w Workload, clients int, address, key, outside string, in *inside) (err error) {
+	api, err := newAPI(address, key, clients)
+	if err != nil {
+		return err
+	}
+	defer api.close()
+	t := &target{api: api, outside: outside, run: strconv.FormatInt(time.Now().UnixMilli(), 36)}
+	if err := w.try(ctx, t); err != nil {
+		return err
+	}
+	if b.Stored {
+		t.stored = map[string]string{}
+		defer func() { err = errors.Join(err, t.forget()) }()
+		for _, one := range w.parts() {
+			if err := t.store(one); err != nil {
+				return err
+			}
+		}
+	}
+	senders := make([]sender, clients)
+	for i := range senders {
+		if senders[i], err = w.sender(t, i); err != nil {
+			return err
+		}
+	}
+
+	before, err := in.look(ctx)
+	if err != nil {
+		return err
+	}
+	rec := &recorder{}
+	m := Measurement{Workload: w.Name, Clients: clients, Due: b.Rate, WarmupSeconds: b.Warmup.Seconds(), Execution: w.execution}
+	profiled := b.profile(ctx, in)
+	stopShowing := b.Progress.Show(label(w.Name, clients), b.Warmup+b.Duration, b.Requests, rec)
+	l := b.load(clients)
+	l.run(ctx, rec, senders)
+	stopShowing()
+	if err := errors.Join(context.Cause(ctx), profiled()); err != nil {
+		return err
+	}
+	m.read(rec.tally())
+	b.Progress.Say(label(w.Name, clients) + ": waiting for the tables")
+	if m.Cost, err = in.cost(ctx, before, rec.answered.Load(), b.Idle); err != nil {
+		return err
+	}
+	b.report.Runs = append(b.report.Runs, m)
+	return nil
+}
+
+func (b *bencher) load(clients int) load {
+	return load{clients: clients, rate: b.Rate, warmup: b.Warmup, duration: b.Duration, requests: b.Requests}
+}
+
+// profile takes a CPU profile of the platform over the first run, if one is wanted. The function waits for it.
+func (b *bencher) profile(ctx context.Context, in *inside) (wait func() error) {
+	if b.Profile == "" || in == nil || len(b.report.Runs) > 0 {
+		return func() error { return nil }
+	}
+	done := make(chan error, 1)
+	go func() {
+		select {
+		case <-time.After(b.Warmup):
+			done <- in.child.profile(ctx, b.Profile, b.Duration)
+		case <-ctx.Done():
+			done <- nil
+		}
+	}()
+	return func() error { return <-done }
+}
+
+func label(name string, clients int) string {
+	if clients == 1 {
+		return name + ", 1 client"
+	}
+	return fmt.Sprintf("%s, %d clients", name, clients)
+}
+
+// parts are the workloads that a workload is made of.
+func (w Workload) parts() []Workload {
+	if w.Name != "mixed" {
+		return []Workload{w}
+	}
+	var parts []Workload
+	for _, one := range Workloads {
+		if one.order != nil {
+			parts = append(parts, one)
+		}
+	}
+	return parts
+}
