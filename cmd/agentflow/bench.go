@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -56,7 +54,9 @@ means.`,
 	c.Flags().StringVar(&b.options.Durability, "durability", "interval", "when the log is synced to disk: interval (every 100 ms) or always (before each acknowledgement)")
 	c.Flags().StringVar(&b.options.Dir, "dir", "", "where to make the temporary folder; a disk like that of the real platform tells most (default: the system's)")
 	c.Flags().BoolVar(&b.json, "json", false, "print JSON instead of tables")
-	b.api.flags(c, p, p.env("AGENTFLOW_URL"), "AGENTFLOW_API_KEY")
+	// AGENTFLOW_URL does not count: whoever loads a platform that others use says so.
+	b.api.flags(c, p, "", "AGENTFLOW_API_KEY")
+	c.Flags().Lookup("url").Usage = "`ADDRESS` of a platform that runs already"
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := b.complete(c.Flags().Changed); err != nil {
 			return &usageError{c.CommandPath(), err}
@@ -81,7 +81,6 @@ type benchmark struct {
 	json      bool
 	api       client
 	options   bench.Options
-	plans     []bench.Options // with the rest filled in
 }
 
 const (
@@ -122,6 +121,7 @@ func (b *benchmark) complete(changed func(string) bool) error {
 			return fmt.Errorf("--clients is from 1 to %d, not %d", mostClients, clients)
 		}
 	}
+	var workloads []bench.Workload
 	for _, name := range b.workloads {
 		w, ok := bench.Find(name)
 		if !ok {
@@ -130,14 +130,14 @@ func (b *benchmark) complete(changed func(string) bool) error {
 		if name == "start" && o.URL != "" {
 			return errors.New("workload start is for a platform of bench's own, and there is --url")
 		}
-		o.Workloads = append(o.Workloads, w)
+		workloads = append(workloads, w)
 	}
-	b.fill()
+	o.Plans = b.plans(workloads)
 	return nil
 }
 
-// fill decides what runs with how many clients where nothing is said.
-func (b *benchmark) fill() {
+// plans decides what runs with how many clients.
+func (b *benchmark) plans(workloads []bench.Workload) []bench.Plan {
 	clients := b.clients
 	if len(clients) == 0 {
 		clients = []int{defaultClients}
@@ -145,13 +145,21 @@ func (b *benchmark) fill() {
 			clients = []int{defaultOpenLoop}
 		}
 	}
-	o := &b.options
-	if len(o.Workloads) > 0 {
-		for _, w := range o.Workloads {
-			o.Runs = append(o.Runs, bench.Plan{Workload: w, Clients: clients})
+	if len(workloads) == 0 && len(b.clients) == 0 && b.options.Rate == 0 {
+		return []bench.Plan{
+			{Workload: bench.ThreeStep, Clients: defaultClients}, {Workload: bench.ThreeStep, Clients: 1}, {Workload: bench.Chat, Clients: defaultClients},
 		}
-		return
 	}
+	if len(workloads) == 0 {
+		workloads = []bench.Workload{bench.ThreeStep, bench.Chat}
+	}
+	var plans []bench.Plan
+	for _, w := range workloads {
+		for _, n := range clients {
+			plans = append(plans, bench.Plan{Workload: w, Clients: n})
+		}
+	}
+	return plans
 }
 
 func (b *benchmark) run(ctx context.Context, p *process) error {
@@ -161,13 +169,21 @@ func (b *benchmark) run(ctx context.Context, p *process) error {
 	}
 	b.options.Program, b.options.Environ = []string{program}, p.environ
 	if watched(p) {
-		line := bench.Line{W: p.stderr}
-		defer line.Clear()
-		b.options.Progress = line
+		b.options.Progress = p.stderr
 	}
 	report, err := bench.Run(ctx, b.options)
 	if err != nil {
 		return err
 	}
-	return nil
+	if !b.json {
+		return report.Table(p.stdout)
+	}
+	encoder := json.NewEncoder(p.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
+}
+
+// watched tells whether a person looks at stderr, on something that can overwrite a line.
+func watched(p *process) bool {
+	return logFormat(p.stderr) == "console" && p.env("NO_COLOR") == "" && p.env("CI") == "" && p.env("TERM") != "dumb"
 }

@@ -120,7 +120,7 @@ Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.`)
 		newUp(p), newRun(p), newValidate(p),
 		newTenant(p), newKeys(p),
 		newMigrate(p), newReplay(p), newVerify(p),
-		newVersion(p),
+		newBench(p), newVersion(p),
 	)
 	return root
 }

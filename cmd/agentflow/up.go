@@ -131,8 +131,8 @@ func (u *up) announce(w io.Writer, o platform.Options, info platform.Info) error
 	var line bytes.Buffer
 	if u.json {
 		encoder := json.NewEncoder(&line)
-		encoder.SetEscapeHTML(false) // URLs have ampersands
-
+		// URLs have ampersands.
+		encoder.SetEscapeHTML(false)
 		if err := encoder.Encode(info); err != nil { //nolint:gosec // whoever starts the platform is told its keys
 			return err
 		}

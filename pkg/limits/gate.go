@@ -8,9 +8,12 @@ import (
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
-// remember is how long a refusal is repeated without asking again. It is exact for longer, but an
-// administrator who resets a queue should see it open.
-const remember = time.Second
+// A refusal is repeated without asking again for a time. It is exact for longer, but an
+// administrator who resets a queue should see it open, and LLM tokens come back whenever somebody settles.
+const (
+	remember       = time.Second
+	rememberTokens = 100 * time.Millisecond
+)
 
 // Gate decides at once on asks that do not wait. It is safe for concurrent use.
 type Gate struct {
@@ -160,6 +163,7 @@ func (d *door) batch() []*visitor {
 
 func join(batch []*visitor) protocol.AcquireRequest {
 	req := batch[0].req
+	req.Behind = make([]protocol.Want, 0, len(batch)-1)
 	for _, v := range batch[1:] {
 		req.Behind = append(req.Behind, v.req.First())
 	}
@@ -181,18 +185,20 @@ func count(g protocol.Grant, err error) int {
 
 func newRefusal(now time.Time, r protocol.AcquireRequest, g protocol.Grant) refusal {
 	out := refusal{until: now.Add(time.Duration(g.RetryAfterMS) * time.Millisecond), req: r, grant: g}
-	out.fresh = out.until
-	if latest := now.Add(remember); latest.Before(out.fresh) {
-		out.fresh = latest
+	out.fresh = now.Add(remember)
+	if g.LimitingMetric == protocol.MetricTokens {
+		out.fresh = now.Add(rememberTokens)
+	}
+	if out.until.Before(out.fresh) {
+		out.fresh = out.until
 	}
 	out.grant.Granted, out.grant.Behind = false, 0
 	return out
 }
 
-// repeat gives the refusal again, when it holds for this ask too: nothing comes back before its
-// time but LLM tokens, and who wants no less is refused no less.
+// repeat gives the refusal again, when it holds for this ask too: who wants no less is refused no less.
 func (f *refusal) repeat(now time.Time, r protocol.AcquireRequest) (protocol.Grant, bool) {
-	if !now.Before(f.fresh) || f.grant.LimitingMetric == protocol.MetricTokens || !f.covers(r) {
+	if !now.Before(f.fresh) || !f.covers(r) {
 		return protocol.Grant{}, false
 	}
 	grant := f.grant

@@ -42,7 +42,7 @@ func (l *line) batch() []*waiter {
 
 func joinWaiters(batch []*waiter) protocol.AcquireRequest {
 	req := batch[0].req
-	req.Waits = true
+	req.Waits, req.Behind = true, make([]protocol.Want, 0, len(batch)-1)
 	for _, w := range batch[1:] {
 		req.Behind = append(req.Behind, w.req.First())
 		req.ReservationMS = max(req.ReservationMS, w.req.ReservationMS)

@@ -122,7 +122,7 @@ func checkDBSource(c Fields) {
 func checkAPISource(c Fields) {
 	c.Text("base_url", "")
 	checkHeaders(c)
-	c.OneOf("auth_type", "", "api_key", "bearer", "basic", "none")
+	c.OneOf("auth_type", "", "api_key", "bearer", "basic", "oauth2", "none")
 	for _, key := range []string{"api_key_env", "auth_env", "api_key_header", "token_env", "username_env", "password_env"} {
 		c.Name(key, "")
 	}

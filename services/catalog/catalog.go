@@ -109,6 +109,7 @@ const takeover = 500 * time.Millisecond
 
 // lead does what one process does for all.
 func lead(ctx context.Context, p *service.Projector, j *service.Janitor) {
+	j.Prepare(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

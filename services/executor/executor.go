@@ -58,7 +58,7 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 		SecretsAllow: cfg.SecretsAllow, EgressAllow: cfg.EgressAllow,
 		OpenAIBaseURL: cfg.OpenAIBaseURL, GroqBaseURL: cfg.GroqBaseURL, AnthropicBaseURL: cfg.AnthropicBaseURL,
 		GeminiBaseURL: cfg.GeminiBaseURL, OllamaBaseURL: cfg.OllamaBaseURL,
-		Logger: rt.Log, Objects: objects{b},
+		Logger: rt.Log, Objects: objects{b}, Tracer: rt.Tracer,
 	})
 	if err != nil {
 		return err

@@ -74,9 +74,9 @@ func (b *bencher) bare(ctx context.Context, clients int) (_ Measurement, err err
 		senders[i] = bareSender(asking)
 	}
 	rec := &recorder{}
-	stopShowing := b.Progress.Show(label(bareName, clients), b.Warmup+b.Duration, b.Requests, rec)
+	l := b.load()
+	stopShowing := b.progress.show(label(bareName, clients), l, rec)
 	before := ownCPU()
-	l := b.load(clients)
 	l.run(ctx, rec, senders)
 	used := ownCPU() - before
 	stopShowing()

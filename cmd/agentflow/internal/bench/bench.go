@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,18 +23,23 @@ type Options struct {
 	URL, Key   string // a platform that runs already; without it one is started
 	Durability string // of one that is started: interval or always
 
-	Workloads []Workload
-	Clients   []int // each workload runs once with each number of clients
-	Rate      float64
-	Warmup    time.Duration
-	Duration  time.Duration
-	Requests  int64 // measured, whatever time it takes; 0: as many as fit into Duration
-	Stored    bool  // workflows are stored first and run by their id
-	Baseline  bool
-	Idle      time.Duration // wait after each run, then look what the platform still holds
-	Profile   string        // file for a CPU profile of the platform, over what is measured of the first run
+	Plans    []Plan
+	Rate     float64 // requests a second that are due; 0: closed loop
+	Warmup   time.Duration
+	Duration time.Duration
+	Requests int64 // measured, whatever time it takes; 0: as many as fit into Duration
+	Stored   bool  // workflows are stored first and run by their id
+	Baseline bool
+	Idle     time.Duration // wait after each run, then look what the platform still holds
+	Profile  string        // file for a CPU profile of the platform, over what is measured of the first run
 
-	Progress Progress
+	Progress io.Writer // a terminal; nil: nobody looks
+}
+
+// Plan is one run.
+type Plan struct {
+	Workload Workload
+	Clients  int
 }
 
 // Run measures. What it starts it stops, and what it makes on the disk it removes, also when ctx ends.
@@ -45,22 +51,21 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.URL == "" {
 		r.Durability = o.Durability
 	}
-	if o.Progress == nil {
-		o.Progress = quiet{}
-	}
-	b := &bencher{Options: o, report: r}
+	b := &bencher{Options: o, report: r, progress: progress{o.Progress}}
+	defer b.progress.say("")
 	return r, b.run(ctx)
 }
 
 type bencher struct {
 	Options
-	report *Report
+	report   *Report
+	progress progress
 }
 
 func (b *bencher) run(ctx context.Context) error {
 	loads := false
-	for _, w := range b.Workloads {
-		if !w.start {
+	for _, plan := range b.Plans {
+		if !plan.Workload.start {
 			loads = true
 			continue
 		}
@@ -99,7 +104,7 @@ func (b *bencher) own(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	b.Progress.Say("starting a platform")
+	b.progress.say("starting a platform")
 	c, err := startChild(ctx, b.Options, filepath.Join(dir, "data"))
 	if err != nil {
 		return err
@@ -132,21 +137,20 @@ func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
-	for _, w := range b.Workloads {
-		for _, clients := range b.Clients {
-			if w.start {
-				continue
-			}
-			if err := b.measure(ctx, w, clients, address, key, out.url, in); err != nil {
-				return err
-			}
+	for _, plan := range b.Plans {
+		if plan.Workload.start {
+			continue
+		}
+		if err := b.measure(ctx, plan, address, key, out.url, in); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // measure loads with one workload and adds what came out to the report.
-func (b *bencher) measure(ctx context.Context, w Workload, clients int, address, key, outside string, in *inside) (err error) {
+func (b *bencher) measure(ctx context.Context, plan Plan, address, key, outside string, in *inside) (err error) {
+	w, clients := plan.Workload, plan.Clients
 	api, err := newAPI(address, key, clients)
 	if err != nil {
 		return err
@@ -179,15 +183,15 @@ func (b *bencher) measure(ctx context.Context, w Workload, clients int, address,
 	rec := &recorder{}
 	m := Measurement{Workload: w.Name, Clients: clients, Due: b.Rate, WarmupSeconds: b.Warmup.Seconds(), Execution: w.execution}
 	profiled := b.profile(ctx, in)
-	stopShowing := b.Progress.Show(label(w.Name, clients), b.Warmup+b.Duration, b.Requests, rec)
-	l := b.load(clients)
+	l := b.load()
+	stopShowing := b.progress.show(label(w.Name, clients), l, rec)
 	l.run(ctx, rec, senders)
 	stopShowing()
 	if err := errors.Join(context.Cause(ctx), profiled()); err != nil {
 		return err
 	}
 	m.read(rec.tally())
-	b.Progress.Say(label(w.Name, clients) + ": waiting for the tables")
+	b.progress.say(label(w.Name, clients) + ": waiting for the tables")
 	if m.Cost, err = in.cost(ctx, before, rec.answered.Load(), b.Idle); err != nil {
 		return err
 	}
@@ -195,8 +199,8 @@ func (b *bencher) measure(ctx context.Context, w Workload, clients int, address,
 	return nil
 }
 
-func (b *bencher) load(clients int) load {
-	return load{clients: clients, rate: b.Rate, warmup: b.Warmup, duration: b.Duration, requests: b.Requests}
+func (b *bencher) load() load {
+	return load{rate: b.Rate, warmup: b.Warmup, duration: b.Duration, requests: b.Requests}
 }
 
 // profile takes a CPU profile of the platform over the first run, if one is wanted. The function waits for it.

@@ -21,7 +21,6 @@ type sender func(ctx context.Context) outcome
 // late by all the time since then: a platform that stalls cannot keep the requests it delays out of the figures
 // (coordinated omission).
 type load struct {
-	clients  int
 	rate     float64       // requests a second over all clients; 0: closed loop
 	warmup   time.Duration // requests begun in it are not measured
 	duration time.Duration // of what is measured

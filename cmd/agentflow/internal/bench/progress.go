@@ -6,35 +6,25 @@ import (
 	"time"
 )
 
-// Progress is told how things go.
-type Progress interface {
-	// Say tells what is being done now.
-	Say(what string)
-	// Show tells how a load goes until the function is called.
-	Show(what string, during time.Duration, requests int64, rec *recorder) (stop func())
-}
-
-// quiet tells nothing.
-type quiet struct{}
-
-func (quiet) Say(string)                                                  {}
-func (quiet) Show(string, time.Duration, int64, *recorder) (stop func()) { return func() {} }
-
-// Line is a progress line on a terminal, written over and over. Clear it in the end.
-type Line struct{ W io.Writer }
+// progress is a line on a terminal, written over and over; without a writer, nothing.
+type progress struct{ w io.Writer }
 
 const overwrite = "\r\x1b[K"
 
-// Say writes one.
-func (l Line) Say(what string) { _, _ = io.WriteString(l.W, overwrite+what) } // nobody may be looking
-
-// Clear removes it.
-func (l Line) Clear() { l.Say("") }
+// say tells what is being done now; with nothing to say the line is removed.
+func (p progress) say(what string) {
+	if p.w != nil {
+		_, _ = io.WriteString(p.w, overwrite+what) // nobody may be looking
+	}
+}
 
 const showEvery = 500 * time.Millisecond
 
-// Show writes one twice a second.
-func (l Line) Show(what string, during time.Duration, requests int64, rec *recorder) (stop func()) {
+// show tells twice a second how a load goes, until the function is called.
+func (p progress) show(what string, l load, rec *recorder) (stop func()) {
+	if p.w == nil {
+		return func() {}
+	}
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -47,12 +37,12 @@ func (l Line) Show(what string, during time.Duration, requests int64, rec *recor
 				return
 			case <-ticker.C:
 			}
-			answered := rec.answered.Load()
-			end := during.String()
-			if requests > 0 {
-				end = whole(requests) + " requests"
+			end := (l.warmup + l.duration).String()
+			if l.requests > 0 {
+				end = whole(l.requests) + " requests"
 			}
-			l.Say(fmt.Sprintf("%s: %s of %s, %s/s, %s answered, %s failed", what, time.Since(began).Round(time.Second), end,
+			answered := rec.answered.Load()
+			p.say(fmt.Sprintf("%s: %s of %s, %s/s, %s answered, %s failed", what, time.Since(began).Round(time.Second), end,
 				number(float64(answered-before)/showEvery.Seconds()), whole(answered), whole(rec.failed.Load())))
 			before = answered
 		}
@@ -62,5 +52,3 @@ func (l Line) Show(what string, during time.Duration, requests int64, rec *recor
 		<-done
 	}
 }
-
-var _, _ Progress = quiet{}, Line{}

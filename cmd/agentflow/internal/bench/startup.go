@@ -21,9 +21,9 @@ func (b *bencher) starts(ctx context.Context) (err error) {
 	start := &Startup{}
 	for i := range 1 + warmStarts {
 		if i == 0 {
-			b.Progress.Say("first start")
+			b.progress.say("first start")
 		} else {
-			b.Progress.Say("warm start")
+			b.progress.say("warm start")
 		}
 		c, err := startChild(ctx, b.Options, filepath.Join(dir, "data"))
 		if err != nil {

@@ -21,10 +21,16 @@ type Workload struct {
 	start     bool // no load: platforms are started
 }
 
+// What runs when nothing else is asked for.
+var (
+	ThreeStep = Workload{Name: "three-step", About: "three nodes that call nothing outside", order: threeStep, execution: true}
+	Chat      = Workload{Name: "chat", About: "a language model that answers at once (echo)", order: chat, execution: true}
+)
+
 // Workloads are all there are, in the order in which they are told about.
 var Workloads = []Workload{
-	{Name: "three-step", About: "three nodes that call nothing outside", order: threeStep, execution: true},
-	{Name: "chat", About: "a language model that answers at once (echo)", order: chat, execution: true},
+	ThreeStep,
+	Chat,
 	{Name: "api", About: "one call of an API on loopback that takes 5 ms", order: apiCall, execution: true},
 	{Name: "fan-out", About: "twenty such calls side by side, then a join", order: fanOut, execution: true},
 	{Name: "limited", About: "three-step with a queue whose limit is never reached", order: limited, execution: true},

@@ -73,7 +73,7 @@ func (s *Store) ListAudit(ctx context.Context, req protocol.ListAuditRequest) (p
 	}
 	within(&q, "at", req.Since, req.Until)
 	count, countArgs := "select count(*) from audit_log where "+q.conditions(), q.args
-	sql := q.list("id, at, tenant_id, actor, action, kind, target_id, request_id, command_id, before, after, reason", "audit_log", "at", "id", p)
+	sql := q.list(auditColumns, "audit_log", "at", "id", p)
 	err = s.read(ctx, who, func(b *pgx.Batch) {
 		if p.after == nil {
 			b.Queue(count, countArgs...).QueryRow(func(r pgx.Row) error { return r.Scan(&l.Total) })
@@ -90,6 +90,13 @@ func (s *Store) ListAudit(ctx context.Context, req protocol.ListAuditRequest) (p
 	})
 	return l, err
 }
+
+// auditColumns leave large specs out: a page of them would not fit into an answer, and every
+// version of a workflow can be read by its number.
+const auditColumns = `id, at, tenant_id, actor, action, kind, target_id, request_id, command_id,
+	case when octet_length(before::text) > 16384 then before - 'spec' || jsonb_build_object('spec_bytes', octet_length(before->>'spec')) else before end,
+	case when octet_length(after::text) > 16384 then after - 'spec' || jsonb_build_object('spec_bytes', octet_length(after->>'spec')) else after end,
+	reason`
 
 func within(q *query, column string, since, until protocol.Time) {
 	if !since.IsZero() {

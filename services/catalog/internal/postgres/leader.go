@@ -33,21 +33,20 @@ func (s *Store) lead(ctx context.Context, fn func(ctx context.Context)) error {
 	if err != nil {
 		return err
 	}
-	// Out of the pool: a lock must not wander into other hands with its connection.
-	conn := pooled.Hijack()
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
-		defer cancel()
-		_ = conn.Close(closing) // whatever happens to the connection, its lock goes with it
-	}()
 	var mine bool
 	const sql = "select pg_try_advisory_lock($1, hashtext($2))"
-	if err := conn.QueryRow(ctx, sql, leadership, s.schema).Scan(&mine); err != nil {
-		return fault("lead", err)
-	}
-	if !mine {
+	if err := pooled.QueryRow(ctx, sql, leadership, s.schema).Scan(&mine); err != nil || !mine {
+		// Should the lock have been given although no answer came, it must not stay in the pool.
+		if err != nil {
+			s.closeSoon(ctx, pooled.Hijack())
+			return fault("lead", err)
+		}
+		pooled.Release()
 		return nil
 	}
+	// Out of the pool: a lock must not wander into other hands with its connection.
+	conn := pooled.Hijack()
+	defer s.closeSoon(ctx, conn)
 	s.log.Info("this process projects the log")
 	leading, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -60,6 +59,15 @@ func (s *Store) lead(ctx context.Context, fn func(ctx context.Context)) error {
 	err = <-done
 	s.log.Info("this process projects no more")
 	return err
+}
+
+// closeSoon closes a connection, and with it gives back whatever it locks.
+func (s *Store) closeSoon(ctx context.Context, conn *pgx.Conn) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
+	defer cancel()
+	if err := conn.Close(closing); err != nil {
+		s.log.Debug("postgres connection not closed in order: " + err.Error())
+	}
 }
 
 // beat asks the connection for a sign of life until ctx ends.

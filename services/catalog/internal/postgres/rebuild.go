@@ -142,6 +142,10 @@ func compareTable(ctx context.Context, tx pgx.Tx, t compared, live, fresh string
 		// The log may still know what the retention has taken out of the tables.
 		expired = " and not (a is null and b.completed_at < '" + c.Retention.UTC().Format(time.RFC3339Nano) + "')"
 	}
+	if t.table == "execution_events" && !c.Retention.IsZero() {
+		expired = " and not (a is null and b.stored_at < '" + c.Retention.UTC().Format(time.RFC3339Nano) +
+			"' and not exists (select from " + live + ".executions e where e.id = b.execution_id))"
+	}
 	if t.table == "execution_tags" && !c.Retention.IsZero() {
 		expired = " and not (a is null and not exists (select from " + live + ".executions e where e.id = b.execution_id))"
 	}

@@ -101,13 +101,21 @@ func (j *Janitor) trim(ctx context.Context, partition int, samples []sample) ([]
 	return samples, nil
 }
 
-// keepHouse makes room for the days to come, and takes leave of those that are over.
-func (j *Janitor) keepHouse(ctx context.Context) {
+// Prepare makes the archive's partitions for the days to come. Before the first commit of a day is
+// archived there must be one: else the day stays in the default partition.
+func (j *Janitor) Prepare(ctx context.Context) {
 	s := j.Service
 	now := s.now().UTC()
 	if err := s.store.PrepareDays(ctx, now.AddDate(0, 0, -1), now.AddDate(0, 0, daysAhead)); err != nil && ctx.Err() == nil {
 		s.log.Warn("no partitions made for the days to come; the default partition takes their commits", zap.Error(err))
 	}
+}
+
+// keepHouse makes room for the days to come, and takes leave of those that are over.
+func (j *Janitor) keepHouse(ctx context.Context) {
+	s := j.Service
+	now := s.now().UTC()
+	j.Prepare(ctx)
 	if err := s.store.ExpireRefusals(ctx, now.Add(-refusalRetention)); err != nil && ctx.Err() == nil {
 		s.log.Warn("old refusals not deleted", zap.Error(err))
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,6 +20,9 @@ const queryTimeout = 15 * time.Second
 
 // maxState bounds the states that an answer holds; a larger one stays a reference.
 const maxState = 1 << 20
+
+// maxNodes bounds the runs of nodes that an answer holds, the newest: loops may make very many.
+const maxNodes = 5000
 
 // Serve answers the calls.
 func (s *Service) Serve(svc *bus.Service) error {
@@ -37,7 +41,7 @@ func (s *Service) Serve(svc *bus.Service) error {
 		handle(svc, protocol.GetKey, s.getKey),
 		handle(svc, protocol.ListKeys, s.listKeys),
 		handle(svc, protocol.GetExecution, s.getExecution),
-		handle(svc, protocol.ListExecutions, s.store.ListExecutions),
+		handle(svc, protocol.ListExecutions, s.listExecutions),
 		handle(svc, protocol.GetExecutionCommits, s.getCommits),
 		handle(svc, protocol.GetStats, s.store.GetStats),
 		handle(svc, protocol.ListAudit, s.store.ListAudit),
@@ -109,7 +113,22 @@ func (s *Service) getExecution(ctx context.Context, r protocol.GetExecutionReque
 		}
 		*state.into, *state.ref = raw, ""
 	}
+	if n := len(x.Nodes); n > maxNodes {
+		x.Nodes = x.Nodes[n-maxNodes:]
+	}
 	return x.Execution, nil
+}
+
+// listExecutions keeps messages short, so that a page fits into an answer.
+func (s *Service) listExecutions(ctx context.Context, r protocol.ListExecutionsRequest) (protocol.List[protocol.Execution], error) {
+	const longest = 4096
+	l, err := s.store.ListExecutions(ctx, r)
+	for i := range l.Items {
+		if f := l.Items[i].Error; f != nil && len(f.Message) > longest {
+			f.Message = strings.ToValidUTF8(f.Message[:longest], "") + "…"
+		}
+	}
+	return l, err
 }
 
 func (s *Service) getCommits(ctx context.Context, r protocol.GetExecutionCommitsRequest) (protocol.ExecutionCommits, error) {

@@ -16,7 +16,7 @@ import (
 var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$`)
 
 // maxConfig bounds the configuration of a source, in bytes.
-const maxConfig = 64 << 10
+const maxConfig = 32 << 10
 
 // sourceID takes the id that the command brings, or makes one.
 func sourceID(c protocol.Command) (string, error) {
