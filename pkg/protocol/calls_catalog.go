@@ -60,11 +60,10 @@ type GetWorkflowRequest struct {
 
 // ListWorkflowsRequest lists workflows, without their specs.
 type ListWorkflowsRequest struct {
-	Tenant   TenantID `json:"tenant"`
-	Page     Page     `json:"page"`
-	Status   string   `json:"status,omitempty"` // "" means every one but deleted
-	Search   string   `json:"search,omitempty"` // part of the name or the description, any case
-	WithSpec bool     `json:"with_spec,omitempty"`
+	Tenant TenantID `json:"tenant"`
+	Page   Page     `json:"page"`
+	Status string   `json:"status,omitempty"` // "" means every one but deleted
+	Search string   `json:"search,omitempty"` // part of the name or the description, any case
 }
 
 // ListWorkflowVersionsRequest lists the versions of a workflow, the newest first, without specs.

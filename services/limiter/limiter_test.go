@@ -319,7 +319,6 @@ func TestMainConnects(t *testing.T) {
 	require.NoError(t, err)
 	rt, err := daemon.NewRuntime("limiter", cfg.Common)
 	require.NoError(t, err)
-	rt.Version = "0.0.0-test"
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- limiter.Main(ctx, rt, cfg) }()

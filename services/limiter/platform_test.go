@@ -64,7 +64,7 @@ func runLimiter(tb testing.TB, server *local.Server, environ ...string) (*daemon
 	rt, err := daemon.NewRuntime("limiter", cfg.Common)
 	require.NoError(tb, err)
 	registry := prometheus.NewRegistry()
-	rt.Metrics, rt.Version = registry, "0.0.0-test"
+	rt.Metrics = registry
 	b := connect(tb, server, "limiter")
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -237,7 +237,7 @@ func limiterProcess() error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	rt.Metrics, rt.Version = registry, "0.0.0-test"
+	rt.Metrics = registry
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()

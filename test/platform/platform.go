@@ -168,6 +168,9 @@ func (p *Platform) signal(s syscall.Signal) error {
 		return nil
 	}
 	err := proc.end(s)
+	if err != nil && s == syscall.SIGTERM {
+		err = fmt.Errorf("agentflow up ended with %w; the end of its log:\n%s", err, p.Log())
+	}
 	if extra := proc.out.rest(); extra != "" {
 		err = errors.Join(err, fmt.Errorf("agentflow up --json printed more than one line on stdout: %q", extra))
 	}

@@ -233,7 +233,7 @@ func (w Workload) parts() []Workload {
 		return []Workload{w}
 	}
 	var parts []Workload
-	for _, one := range Workloads {
+	for _, one := range single {
 		if one.order != nil {
 			parts = append(parts, one)
 		}

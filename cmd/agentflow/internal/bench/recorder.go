@@ -38,7 +38,9 @@ type shard struct {
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(shortest, longest, digits) }
 
 // window says what is measured: requests begun, and for the rate answers that came, from first to last.
-func (r *recorder) window(first, last time.Time, open bool) { r.first, r.last, r.open = first, last, open }
+func (r *recorder) window(first, last time.Time, open bool) {
+	r.first, r.last, r.open = first, last, open
+}
 
 // add records a request of a client that was due at a time and answered at another.
 func (r *recorder) add(client int, o outcome, intended, answered time.Time) {

@@ -126,11 +126,7 @@ func (s *Store) ListWorkflows(ctx context.Context, req protocol.ListWorkflowsReq
 		q.and("id in (select search_workflows(?::text[], ?))", Grams(folded), pattern(folded))
 	}
 	count, countArgs := "select count(*) from workflows where "+q.conditions(), q.args
-	columns := workflowColumns + ", null::jsonb"
-	if req.WithSpec {
-		columns = workflowColumns + ", spec"
-	}
-	sql := q.list(columns, "workflows", "created_at", "id", p)
+	sql := q.list(workflowColumns, "workflows", "created_at", "id", p)
 	err = s.read(ctx, req.Tenant, func(b *pgx.Batch) {
 		switch {
 		case p.after != nil:
@@ -144,9 +140,7 @@ func (s *Store) ListWorkflows(ctx context.Context, req protocol.ListWorkflowsReq
 			queueCount(b, req.Tenant, countWorkflows, req.Status, except, &l.Total)
 		}
 		b.Queue(sql, q.args...).Query(collect(&l, p, func(r pgx.Rows) (protocol.Workflow, position, error) {
-			var spec json.RawMessage
-			v, err := scanWorkflow(r, &spec)
-			v.Spec = spec
+			v, err := scanWorkflow(r)
 			return v, position{v.CreatedAt.Time, v.ID}, err
 		}))
 	})

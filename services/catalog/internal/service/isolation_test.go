@@ -82,7 +82,7 @@ func lists(w *world, t protocol.TenantID) map[string]func(ctx context.Context) (
 	s := w.store
 	return map[string]func(ctx context.Context) (any, error){
 		"ListWorkflows": func(ctx context.Context) (any, error) {
-			return s.ListWorkflows(ctx, protocol.ListWorkflowsRequest{Tenant: t, WithSpec: true})
+			return s.ListWorkflows(ctx, protocol.ListWorkflowsRequest{Tenant: t})
 		},
 		"ListWorkflows/search": func(ctx context.Context) (any, error) {
 			return s.ListWorkflows(ctx, protocol.ListWorkflowsRequest{Tenant: t, Search: "secret plan"})

@@ -61,7 +61,7 @@ func (r *run) play(ctx context.Context) (protocol.Event, error) {
 		return nil, err
 	}
 	if r.state.Done() {
-		r.reply(r.encodeEnd())
+		r.reply(encodeEnd(protocol.Stamped{At: protocol.At(time.Now()), Event: r.state.End}))
 		return r.state.End, nil
 	}
 	defer r.ground()

@@ -14,9 +14,9 @@
 --   closed   KEYS: closed -> now, closed ms
 --
 -- A state is version (1 byte), moment of the last call (7), set of metrics (1), moment of the next
--- turn (7), and for each metric head (1), running slot (3, for tokens 4), sum (5), refused (3), for messages the level of
--- the bucket (7), and the ring of the older slots (3 or 4 each). Numbers are big-endian. The ring
--- turns: at its head is the oldest slot, before it the youngest.
+-- turn (7), and for each metric head (1), running slot (3, for tokens 4), sum (5), refused (3), for
+-- messages the level of the bucket (7), and the ring of the older slots (3 or 4 each). Numbers are
+-- big-endian. The ring turns: at its head is the oldest slot, before it the youngest.
 
 local byte, char, sub, rep = string.byte, string.char, string.sub, string.rep
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
