@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -15,7 +16,13 @@ import (
 )
 
 func newBench(p *process) *cobra.Command {
-	var b benchmark
+	_, c := benchCommand(p)
+	return c
+}
+
+// benchCommand gives what the command line fills in, too.
+func benchCommand(p *process) (*benchmark, *cobra.Command) {
+	b := &benchmark{}
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Load a platform and measure it",
@@ -50,20 +57,20 @@ means.`,
 	c.Flags().BoolVar(&b.options.Stored, "stored", false, "store the workflows first and run them by their id; otherwise each request holds its workflow")
 	c.Flags().BoolVar(&b.options.Baseline, "baseline", false, "run the bare path, too (request, fenced append, job, commit, reply, in this process), and print the ratio to it")
 	c.Flags().DurationVar(&b.options.Idle, "idle", 0, "after each run wait, and tell what the platform still holds")
-	c.Flags().StringVar(&b.options.Profile, "profile", "", "`FILE` for a CPU profile of the platform during the first run")
+	c.Flags().StringVar(&b.options.Profile, "profile", "", "write a CPU profile of the platform during the first run to `FILE`")
 	c.Flags().StringVar(&b.options.Durability, "durability", "interval", "when the log is synced to disk: interval (every 100 ms) or always (before each acknowledgement)")
 	c.Flags().StringVar(&b.options.Dir, "dir", "", "where to make the temporary folder; a disk like that of the real platform tells most (default: the system's)")
 	c.Flags().BoolVar(&b.json, "json", false, "print JSON instead of tables")
 	// AGENTFLOW_URL does not count: whoever loads a platform that others use says so.
 	b.api.flags(c, p, "", "AGENTFLOW_API_KEY")
-	c.Flags().Lookup("url").Usage = "`ADDRESS` of a platform that runs already"
+	c.Flags().Lookup("url").Usage = "load the platform at `ADDRESS`, which runs already"
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := b.complete(c.Flags().Changed); err != nil {
 			return &usageError{c.CommandPath(), err}
 		}
 		return b.run(c.Context(), p)
 	}
-	return c
+	return b, c
 }
 
 func workloadList() string {
@@ -172,13 +179,20 @@ func (b *benchmark) run(ctx context.Context, p *process) error {
 		b.options.Progress = p.stderr
 	}
 	report, err := bench.Run(ctx, b.options)
-	if err != nil {
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
+	if err != nil && len(report.Runs) == 0 && report.Startup == nil {
 		return err
 	}
+	return errors.Join(err, b.print(p.stdout, report))
+}
+
+func (b *benchmark) print(w io.Writer, report *bench.Report) error {
 	if !b.json {
-		return report.Table(p.stdout)
+		return report.Table(w)
 	}
-	encoder := json.NewEncoder(p.stdout)
+	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(report)
 }

@@ -25,7 +25,7 @@ var wide = workflow.Bandwidth{MaxMessagesPerSecond: 100_000, MaxRequestsPerMinut
 func BenchmarkAcquireOverNATS(b *testing.B) {
 	for _, clients := range []int{1, 64} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			p := start(b, "REDIS_URL="+localtest.Redis(b), "REDIS_TIMEOUT_MS=5000")
+			p := start(b, "REDIS_URL="+localtest.Redis(b))
 			caller := connect(b, p.nats, "caller")
 			measure(b, clients, func(ctx context.Context, i int) error {
 				g, err := bus.Request(ctx, caller, protocol.AcquireLimit, protocol.AcquireRequest{
@@ -45,7 +45,7 @@ func BenchmarkAcquireOverNATS(b *testing.B) {
 func BenchmarkGate(b *testing.B) {
 	for _, clients := range []int{1, 64} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			p := start(b, "REDIS_URL="+localtest.Redis(b), "REDIS_TIMEOUT_MS=5000")
+			p := start(b, "REDIS_URL="+localtest.Redis(b))
 			client := limits.NewClient(connect(b, p.nats, "gateway"), limits.Config{
 				Policy: limits.Policy{Fail: "closed", WarnInterval: time.Minute}, TimeoutMS: 5000,
 			}, zap.NewNop(), prometheus.NewRegistry())

@@ -115,9 +115,9 @@ func TestCriterion15RefusedWithARetryAfter(t *testing.T) {
 func TestCriterion16InstancesShareLimits(t *testing.T) {
 	t.Parallel()
 	url := localtest.Redis(t)
-	p := start(t, "REDIS_URL="+url, "REDIS_TIMEOUT_MS=5000")
+	p := start(t, "REDIS_URL="+url)
 	for range 2 {
-		runLimiter(t, p.nats, "REDIS_URL="+url, "REDIS_TIMEOUT_MS=5000")
+		runLimiter(t, p.nats, "REDIS_URL="+url)
 	}
 	passed := make(chan int, 3)
 	for range 3 {

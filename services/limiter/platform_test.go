@@ -59,7 +59,8 @@ func start(tb testing.TB, environ ...string) *platform {
 
 func runLimiter(tb testing.TB, server *local.Server, environ ...string) (*daemon.Runtime, *prometheus.Registry) {
 	tb.Helper()
-	cfg, err := daemon.Load[limiter.Config](append([]string{"LOG_LEVEL=error"}, environ...))
+	// A test that is not about slowness must not fail on a slow machine.
+	cfg, err := daemon.Load[limiter.Config](append([]string{"LOG_LEVEL=error", "REDIS_TIMEOUT_MS=5000"}, environ...))
 	require.NoError(tb, err)
 	rt, err := daemon.NewRuntime("limiter", cfg.Common)
 	require.NoError(tb, err)
@@ -89,7 +90,7 @@ func (p *platform) acquire(tb testing.TB, r protocol.AcquireRequest) (protocol.G
 
 func (p *platform) client(tb testing.TB, environ ...string) *limits.Client {
 	tb.Helper()
-	cfg, err := daemon.Load[clientConfig](environ)
+	cfg, err := daemon.Load[clientConfig](append([]string{"RATE_LIMIT_TIMEOUT_MS=5000"}, environ...))
 	require.NoError(tb, err)
 	c := limits.NewClient(p.bus, cfg.Config, zap.NewNop(), prometheus.NewRegistry())
 	tb.Cleanup(func() { require.NoError(tb, c.Close(context.Background())) })

@@ -170,6 +170,26 @@ func TestLarge(t *testing.T) {
 		kept := p.Execution(t, a.JSON(t)["execution_id"].(string))
 		require.Equal(t, "COMPLETED", kept.Status)
 	})
+	t.Run("many values of middling size", func(t *testing.T) {
+		t.Parallel()
+		const n, size = 200, 60_000
+		nodes, edges := make([]any, n), []any{}
+		for i := range nodes {
+			nodes[i] = object{"id": fmt.Sprintf("n%d", i), "type": "aggregator", "metadata": object{
+				"strategy": "template", "template": "{user_input}", "output_key": fmt.Sprintf("o%d", i), "include_metadata": false,
+			}}
+			if i > 0 {
+				edges = append(edges, object{"from": fmt.Sprintf("n%d", i-1), "to": fmt.Sprintf("n%d", i)})
+			}
+		}
+		a := p.Call(t, http.MethodPost, "/workflows/execute", object{
+			"workflow": object{"start_node": "n0", "nodes": nodes, "edges": edges}, "initial_state": object{"user_input": strings.Repeat("y", size)},
+		})
+		require.Equal(t, http.StatusOK, a.Status, "%.1000s", a.Body)
+		outputs, ok := a.JSON(t)["final_state"].(object)["outputs"].(object)
+		require.True(t, ok)
+		require.Len(t, outputs, n)
+	})
 	t.Run("regular expression on a long text", func(t *testing.T) {
 		t.Parallel()
 		a := p.Call(t, http.MethodPost, "/workflows/execute", `{"workflow":{"start_node":"r","nodes":[{"id":"r","type":"router","metadata":{"strategy":"pattern","default_intent":"none","routes":[{"intent":"x","pattern":"(a+)+$"}]}}]},"initial_state":{"user_input":"`+strings.Repeat("a", 500_000)+`!"}}`)

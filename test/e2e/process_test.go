@@ -1,10 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
-	"os/exec"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,17 +33,10 @@ func TestReadyLine(t *testing.T) {
 func TestSecondUp(t *testing.T) {
 	t.Parallel()
 	p := use(t)
-	binary, err := platform.Binary()
-	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), binary, "up", "--json", "--data", p.Data(), "--http", "127.0.0.1:0")
-	var stdout, stderr strings.Builder
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
-	var exit *exec.ExitError
-	require.ErrorAs(t, err, &exit)
-	require.Equal(t, 1, exit.ExitCode())
-	require.Empty(t, stdout.String())
-	require.Contains(t, stderr.String(), p.Data())
+	stdout, stderr, code := agentflow(t, "up", "--json", "--data", p.Data(), "--http", "127.0.0.1:0")
+	require.Equal(t, 1, code)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, p.Data())
 }
 
 // TestOrderlyEnd: SIGTERM while an execution is under way ends the process with 0 and takes the children along; a start
@@ -95,4 +88,30 @@ func TestOtherAddressNeedsKey(t *testing.T) {
 	p := platform.Start(t, platform.Options{Args: []string{"--http", "0.0.0.0:0"}, Env: []string{"LOG_LEVEL=warn"}})
 	require.Equal(t, http.StatusUnauthorized, p.Call(t, http.MethodGet, "/workflows", nil).Status)
 	require.Equal(t, http.StatusOK, p.As(p.Ready().APIKey).Call(t, http.MethodGet, "/workflows", nil).Status)
+}
+
+// TestBacklog: who waits for a free executor loses nothing of a node's time, and holds up no other tenant.
+func TestBacklog(t *testing.T) {
+	t.Parallel()
+	const atOnce, waiting = 4, 60
+	outside := fakeprovider.New(t, func(r fakeprovider.Request) fakeprovider.Reply {
+		return fakeprovider.Reply{Text: "re: " + r.Prompt, Delay: 300 * time.Millisecond}
+	})
+	p := platform.Start(t, platform.Options{Env: []string{
+		"AGENTFLOW_SECRET_MODEL=" + modelKey, fmt.Sprintf("EXECUTOR_CONCURRENCY=%d", atOnce), "LOG_LEVEL=warn",
+	}})
+	other := found(t, p, "patient")
+	ids := make([]string, waiting)
+	for i := range ids {
+		// Together they take twice as long as one of them may, and each of them a tenth of it.
+		ids[i] = p.Submit(t, asks(providers[0].model(outside), object{"timeout_seconds": 3}))
+	}
+	a := other.Call(t, http.MethodPost, "/workflows/execute", object{"workflow": pureWorkflow, "initial_state": object{"user_input": "you"}})
+	require.Equal(t, http.StatusOK, a.Status, "%s", a.Body)
+	require.Less(t, outside.Count(), waiting, "the other tenant did not wait for the backlog")
+	for _, id := range ids {
+		e := p.AwaitEnd(t, id)
+		require.Equal(t, "COMPLETED", e.Status, "%+v", e.Error)
+	}
+	require.Len(t, outside.Calls(), waiting)
 }

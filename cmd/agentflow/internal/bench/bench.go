@@ -42,7 +42,8 @@ type Plan struct {
 	Clients  int
 }
 
-// Run measures. What it starts it stops, and what it makes on the disk it removes, also when ctx ends.
+// Run measures. What it starts it stops, and what it makes on the disk it removes, also when ctx ends. With an error
+// the report holds what had been measured before.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	r := &Report{
 		Version: daemon.Version(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
@@ -137,6 +138,9 @@ func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
+	if err := b.try(ctx, address, key, out.url); err != nil {
+		return err
+	}
 	for _, plan := range b.Plans {
 		if plan.Workload.start {
 			continue
@@ -148,6 +152,30 @@ func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (e
 	return nil
 }
 
+// try makes sure that every workload works here before minutes are spent on any.
+func (b *bencher) try(ctx context.Context, address, key, outside string) error {
+	b.progress.say("trying the workloads")
+	api, err := newAPI(address, key, 1)
+	if err != nil {
+		return err
+	}
+	defer api.close()
+	t := &target{api: api, outside: outside, run: runName()}
+	tried := map[string]bool{}
+	for _, plan := range b.Plans {
+		if name := plan.Workload.Name; !plan.Workload.start && !tried[name] {
+			tried[name] = true
+			if err := plan.Workload.try(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// runName tells what this run stores from what others did.
+func runName() string { return strconv.FormatInt(time.Now().UnixMicro(), 36) }
+
 // measure loads with one workload and adds what came out to the report.
 func (b *bencher) measure(ctx context.Context, plan Plan, address, key, outside string, in *inside) (err error) {
 	w, clients := plan.Workload, plan.Clients
@@ -156,10 +184,7 @@ func (b *bencher) measure(ctx context.Context, plan Plan, address, key, outside 
 		return err
 	}
 	defer api.close()
-	t := &target{api: api, outside: outside, run: strconv.FormatInt(time.Now().UnixMilli(), 36)}
-	if err := w.try(ctx, t); err != nil {
-		return err
-	}
+	t := &target{api: api, outside: outside, run: runName()}
 	if b.Stored {
 		t.stored = map[string]string{}
 		defer func() { err = errors.Join(err, t.forget()) }()

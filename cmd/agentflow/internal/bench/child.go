@@ -143,7 +143,7 @@ func (c *child) stop() error {
 // in others belongs to another log.
 var foreign = []string{
 	"DATABASE_URL", "REDIS_URL", "ADMIN_ADDR", "HTTP_ADDR", "AGENTFLOW_DATA", "AUTH_REQUIRED", "EGRESS_ALLOW",
-	"LOG_LEVEL", "LOG_FORMAT", "SENTRY_DSN",
+	"SENTRY_DSN",
 }
 
 func childEnviron(environ []string, admin string) []string {
@@ -151,7 +151,8 @@ func childEnviron(environ []string, admin string) []string {
 		name, _, _ := strings.Cut(entry, "=")
 		return slices.Contains(foreign, strings.TrimSuffix(name, "_FILE"))
 	})
-	return append(kept, "ADMIN_ADDR="+admin, "LOG_LEVEL=error", "LOG_FORMAT=json")
+	// The first entry is a default: of two for a name the later counts.
+	return slices.Concat([]string{"LOG_LEVEL=error"}, kept, []string{"ADMIN_ADDR=" + admin})
 }
 
 // freeAddress finds a port that is free now. Another process may take it before the platform does, which then says so.

@@ -56,5 +56,5 @@ func (c *crudClient) listSome() outcome {
 func (c *crudClient) deleteIt() outcome {
 	c.turn = c.storeOne
 	c.del.path("/workflows/" + c.id)
-	return outcome{"delete", c.del.send(http.StatusNoContent, nil)}
+	return outcome{"delete", c.del.send(http.StatusOK, nil)}
 }

@@ -46,6 +46,7 @@ type request struct {
 	api  *api
 	req  *fasthttp.Request
 	resp *fasthttp.Response
+	said bool // there was an answer to the last
 }
 
 func (a *api) request(method, path string, body []byte) *request {
@@ -67,6 +68,7 @@ func (r *request) path(path string) { r.req.SetRequestURI(r.api.base + path) }
 // send makes the request and says what is wrong with the answer, which must have that status and hold that text.
 func (r *request) send(status int, text []byte) (fault string) {
 	err := r.api.host.DoTimeout(r.req, r.resp, answerPatience)
+	r.said = err == nil
 	switch {
 	case err != nil:
 		return connectionFault(err)
@@ -105,12 +107,15 @@ func refused(status int, body []byte) string {
 	return strconv.Itoa(status) + " " + problem.Code
 }
 
-// said is what the last answer was, for a person.
-func (r *request) said() string {
+// explain adds the last answer to what was wrong with it.
+func (r *request) explain(fault string) error {
+	if !r.said {
+		return errors.New(fault)
+	}
 	const enough = 1000
 	body := r.resp.Body()
 	if len(body) > enough {
 		body = body[:enough]
 	}
-	return strconv.Itoa(r.resp.StatusCode()) + " " + string(body)
+	return fmt.Errorf("%s: %d %s", fault, r.resp.StatusCode(), body)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5" //nolint:depguard // measures the tables of its own platform from outside
 
+	"github.com/agentflow/agentflow/db"
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/daemon"
 	"github.com/agentflow/agentflow/pkg/protocol"
@@ -119,7 +120,7 @@ func (s *stores) behind(ctx context.Context) (int64, error) {
 		}
 		want[name] = state.Last
 	}
-	rows, err := s.db.Query(ctx, `select stream, last_seq from projection_checkpoints`)
+	rows, err := s.db.Query(ctx, `select stream, last_seq from `+db.Schema+`.projection_checkpoints`)
 	if err != nil {
 		return 0, fmt.Errorf("read the checkpoints: %w", err)
 	}

@@ -39,10 +39,10 @@ func (r *Report) Table(w io.Writer) error {
 	return err
 }
 
-// columns writes a table: numbers to the right, the first two columns too, so that they stand under each other.
+// columns writes a table: the first column to the left, numbers to the right.
 func columns(b *bytes.Buffer, rows [][]string) {
-	b.WriteByte('\n')
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	var text bytes.Buffer
+	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
 	width := 0
 	for _, row := range rows {
 		width = max(width, len(row[0]))
@@ -51,6 +51,10 @@ func columns(b *bytes.Buffer, rows [][]string) {
 		_, _ = fmt.Fprintf(t, "%-*s\t%s\t\n", width, row[0], strings.Join(row[1:], "\t")) // into memory
 	}
 	_ = t.Flush()
+	b.WriteByte('\n')
+	for line := range strings.Lines(text.String()) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
 }
 
 func (r *Report) latencies(b *bytes.Buffer, all []Measurement) {

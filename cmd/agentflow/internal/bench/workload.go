@@ -81,9 +81,7 @@ func (w Workload) sender(t *target, client int) (sender, error) {
 	}
 	r := t.api.request(http.MethodPost, path, []byte(body))
 	want := []byte(o.want)
-	return func(context.Context) outcome {
-		return outcome{kind: w.Name, fault: r.send(http.StatusOK, want)}
-	}, nil
+	return func(context.Context) outcome { return outcome{w.Name, r.send(http.StatusOK, want)} }, nil
 }
 
 // store keeps the workflow of a workload on the platform, to be run by its id.
@@ -103,8 +101,8 @@ func (t *target) store(w Workload) error {
 func (t *target) forget() error {
 	for name, id := range t.stored {
 		r := t.api.request(http.MethodDelete, "/workflows/"+id, nil)
-		if fault := r.send(http.StatusNoContent, nil); fault != "" {
-			return fmt.Errorf("delete workflow %s: %s: %s", id, fault, r.said())
+		if fault := r.send(http.StatusOK, nil); fault != "" {
+			return fmt.Errorf("delete workflow %s: %w", id, r.explain(fault))
 		}
 		delete(t.stored, name)
 	}
@@ -114,7 +112,7 @@ func (t *target) forget() error {
 func (t *target) create(name, spec string) (id string, err error) {
 	r := t.api.request(http.MethodPost, "/workflows", newWorkflow(name, spec))
 	if fault := r.send(http.StatusCreated, nil); fault != "" {
-		return "", fmt.Errorf("store workflow %q: %s: %s", name, fault, r.said())
+		return "", fmt.Errorf("store workflow %q: %w", name, r.explain(fault))
 	}
 	return idOf(r.resp.Body())
 }
@@ -150,7 +148,7 @@ func (w Workload) try(ctx context.Context, t *target) error {
 	o := w.order(t)
 	r := t.api.request(http.MethodPost, "/workflows/execute", []byte(`{"workflow":`+o.workflow+`,"initial_state":`+o.input+`}`))
 	if fault := r.send(http.StatusOK, []byte(o.want)); fault != "" {
-		return fmt.Errorf("workload %s does not work here: %s: %s", w.Name, fault, r.said())
+		return fmt.Errorf("workload %s does not work here: %w", w.Name, r.explain(fault))
 	}
 	return nil
 }

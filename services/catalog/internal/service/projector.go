@@ -26,6 +26,7 @@ var errUnreadable = errors.New("the log holds what this version does not underst
 // Projector keeps the tables in step with the log, while this process leads.
 type Projector struct {
 	service *Service
+	idle    time.Duration // idleWait, but for tests
 
 	mu      sync.Mutex
 	stopped map[string]error // streams that cannot go on
@@ -33,7 +34,7 @@ type Projector struct {
 
 // NewProjector makes the projector of a service.
 func NewProjector(s *Service) *Projector {
-	return &Projector{service: s, stopped: map[string]error{}}
+	return &Projector{service: s, idle: idleWait, stopped: map[string]error{}}
 }
 
 // Streams are all that is projected.
@@ -119,7 +120,7 @@ func (p *Projector) follow(ctx context.Context, stream string) error {
 	}
 	defer reader.Close()
 	for {
-		batch, err := reader.Next(ctx, batchSize, idleWait)
+		batch, err := reader.Next(ctx, batchSize, p.idle)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

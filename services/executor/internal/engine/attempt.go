@@ -45,7 +45,7 @@ func (r *run) launch(ctx context.Context, step execution.Run) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	r.flying[step.Node] = cancel
 	in := r.input(step, r.progress(step))
-	asks := r.asks(step, in)
+	asks := r.asks(step, in, deadline)
 	ready := r.state.ReadySince(step.Node)
 	r.progressed(map[string]any{"type": "node_started", "node": in.Node.ID, "iteration": step.Iteration, "attempt": step.Attempt})
 	go func() {
@@ -211,13 +211,14 @@ func merge(base, over workflow.Retry) workflow.Retry {
 }
 
 // asks are the limiter requests of the queues over which a node was reached.
-func (r *run) asks(step execution.Run, in node.Input) []protocol.AcquireRequest {
+func (r *run) asks(step execution.Run, in node.Input, deadline time.Time) []protocol.AcquireRequest {
 	var asks []protocol.AcquireRequest
 	for _, q := range r.state.TakenQueues(step.Node) {
 		queue := r.state.Plan.Spec.Queues[q]
 		ask := protocol.AcquireRequest{
 			Tenant: r.key.Tenant, Queue: r.queueName(queue.ID), Messages: 1, Requests: 1, Tokens: node.Estimate(in),
-			Reservation: fmt.Sprintf("%s/%s/%d/%d", r.key.ID, in.Node.ID, step.Iteration, step.Attempt),
+			ReservationMS: min(max(1, time.Until(deadline).Milliseconds()), protocol.MaxReservationMS),
+			Reservation:   fmt.Sprintf("%s/%s/%d/%d", r.key.ID, in.Node.ID, step.Iteration, step.Attempt),
 		}
 		if len(ask.Reservation) > protocol.MaxReservation {
 			ask.Reservation = ask.Reservation[:protocol.MaxReservation]
