@@ -20,7 +20,8 @@ func planned(t *testing.T, args ...string) (*benchmark, error) {
 	if err := c.PreRunE(c, nil); err != nil {
 		return b, err
 	}
-	return b, b.complete(c.Flags().Changed)
+	err := b.complete(c.Flags().Changed)
+	return b, err
 }
 
 func TestBenchPlans(t *testing.T) {
@@ -107,11 +108,12 @@ func TestBench(t *testing.T) {
 		require.Positive(t, run.PerSecond, run.Workload)
 		require.Positive(t, run.Latency.P50, run.Workload)
 		require.LessOrEqual(t, run.Latency.P50, run.Latency.P99, run.Workload)
+		require.NotNil(t, run.Cost.Inside, run.Workload)
 		require.Positive(t, run.Cost.CPU["agentflow"], run.Workload)
 		require.Positive(t, run.Cost.CPU["client"], run.Workload)
-		require.Positive(t, run.Cost.Inside.JetStreamBytes, run.Workload)
-		require.Positive(t, run.Cost.Inside.Memory["agentflow"], run.Workload)
-		require.Positive(t, run.Cost.Inside.Goroutines, run.Workload)
+		require.Positive(t, run.Cost.JetStreamBytes, run.Workload)
+		require.Positive(t, run.Cost.Memory["agentflow"], run.Workload)
+		require.Positive(t, run.Cost.Goroutines, run.Workload)
 	}
 	require.Positive(t, report.Runs[0].OfBare)
 	require.Zero(t, report.Runs[1].OfBare, "not every request of mixed is an execution")

@@ -24,6 +24,7 @@ func (s *State) Apply(e protocol.Stamped) {
 	case protocol.Started:
 		s.Status = Running
 		s.Deliveries++
+		s.restartClocks(at)
 	case protocol.NodeCompleted:
 		s.completed(e, at)
 	case protocol.NodeFailed:
@@ -47,6 +48,17 @@ func (s *State) Apply(e protocol.Stamped) {
 		s.finish(TimedOut, e, e.State)
 	case protocol.Cancelled:
 		s.finish(Cancelled, e, e.State)
+	}
+}
+
+// restartClocks counts the time of nodes that have not failed yet from now: what passed before
+// an executor began on them, waiting for one to be free or to come back, was not theirs. The
+// execution's own deadline stays what it was.
+func (s *State) restartClocks(at time.Time) {
+	for _, n := range s.ready {
+		if s.nodes[n].attempt == 0 {
+			s.nodes[n].since = at
+		}
 	}
 }
 

@@ -40,6 +40,12 @@ type Exceeded struct { //nolint:errname // it reads as what it says: limits.Exce
 }
 
 func (e *Exceeded) Error() string {
+	if e.Metric == protocol.MetricClosed {
+		return fmt.Sprintf("%s is closed, as its provider asked, for another %s", e.Queue, e.RetryAfter.Round(time.Millisecond))
+	}
+	if e.Metric == protocol.MetricUnavailable {
+		return fmt.Sprintf("queue %s: the limiter does not answer, and nothing passes without it", e.Queue)
+	}
 	return fmt.Sprintf("queue %s: no room within the time there is: %s is used up for another %s", e.Queue, e.Metric, e.RetryAfter.Round(time.Millisecond))
 }
 

@@ -115,7 +115,7 @@ func (b *bencher) own(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.close(ctx)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -137,7 +137,7 @@ func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.close()) }()
+	defer func() { err = errors.Join(err, out.close(ctx)) }()
 	if err := b.try(ctx, address, key, out.url); err != nil {
 		return err
 	}

@@ -65,6 +65,15 @@ func TestOutside(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, a.request(http.MethodGet, "/orders/1", nil).send(http.StatusOK, []byte(`"status":"shipped"`)))
 	a.close()
-	require.NoError(t, out.close())
+	require.NoError(t, out.close(t.Context()))
 	require.Equal(t, "connection refused", a.request(http.MethodGet, "/", nil).send(http.StatusOK, nil))
+}
+
+func TestOutsideEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		out, err := startOutside(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, out.close(t.Context()))
+	}
 }

@@ -22,9 +22,11 @@ type process struct {
 	reaped      time.Duration // that of children that have ended
 }
 
+func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
+
 // readProcess reads about one process. Elsewhere than on Linux there is nothing to read, which is an error.
 func readProcess(pid int) (process, error) {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	text, err := os.ReadFile(procFile(pid, "stat"))
 	if err != nil {
 		return process{}, err
 	}
@@ -149,7 +151,7 @@ func (f family) memory() map[string]int64 {
 
 // forgetPeak has the kernel count the most memory anew. Where that is refused the peak is that since the start.
 func forgetPeak(pid int) {
-	_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(pid), "clear_refs"), []byte("5"), 0)
+	_ = os.WriteFile(procFile(pid, "clear_refs"), []byte("5"), 0)
 }
 
 // resident is what a process holds now, in bytes.
@@ -157,7 +159,7 @@ func resident(pid int) int64 { return statusLine(pid, "status", "VmRSS:") }
 
 // statusLine reads a line such as "VmRSS:  1024 kB"; 0 when there is none.
 func statusLine(pid int, file, name string) int64 {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))
+	text, err := os.ReadFile(procFile(pid, file))
 	if err != nil {
 		return 0
 	}

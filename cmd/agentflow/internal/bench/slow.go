@@ -15,9 +15,10 @@ const outsideTakes = 5 * time.Millisecond
 
 // outside is the API that workflows call: on loopback, in this process.
 type outside struct {
-	url    string
-	server *fasthttp.Server
-	done   chan error
+	url      string
+	listener net.Listener
+	server   *fasthttp.Server
+	done     chan error
 }
 
 func startOutside(ctx context.Context) (*outside, error) {
@@ -26,7 +27,7 @@ func startOutside(ctx context.Context) (*outside, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the API that workflows call: %w", err)
 	}
-	o := &outside{url: "http://" + l.Addr().String(), done: make(chan error, 1)}
+	o := &outside{url: "http://" + l.Addr().String(), listener: l, done: make(chan error, 1)}
 	o.server = &fasthttp.Server{
 		Handler: func(c *fasthttp.RequestCtx) {
 			<-time.After(outsideTakes)
@@ -41,12 +42,16 @@ func startOutside(ctx context.Context) (*outside, error) {
 }
 
 // close ends the API; connections that are idle are cut.
-func (o *outside) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (o *outside) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	err := o.server.ShutdownWithContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // the platform keeps its connections open; it is gone, or has no more use for them
+	}
+	// Shutdown knows nothing of a Serve that has not begun.
+	if closed := o.listener.Close(); !errors.Is(closed, net.ErrClosed) {
+		err = errors.Join(err, closed)
 	}
 	return errors.Join(err, <-o.done)
 }

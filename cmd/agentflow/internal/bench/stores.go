@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5" //nolint:depguard // measures the tables of its own platform from outside
@@ -21,7 +22,12 @@ type stores struct {
 }
 
 func openStores(ctx context.Context, c *child, environ []string) (*stores, error) {
-	env := append(environ[:len(environ):len(environ)], "NATS_URL="+c.NATSURL, "NATS_CREATE_STREAMS=false")
+	env := []string{"NATS_URL=" + c.NATSURL, "NATS_CREATE_STREAMS=false"}
+	for _, entry := range environ { // the rest is about servers elsewhere
+		if strings.HasPrefix(entry, "EXECUTION_PARTITIONS") {
+			env = append(env, entry)
+		}
+	}
 	cfg, err := daemon.Load[bus.Config](env)
 	if err != nil {
 		return nil, err
@@ -38,8 +44,8 @@ func openStores(ctx context.Context, c *child, environ []string) (*stores, error
 	return s, nil
 }
 
-func (s *stores) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (s *stores) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = s.db.Close(ctx) // nothing was written
 	s.bus.Close()
@@ -83,7 +89,7 @@ func (l level) bytes() int64 {
 	for _, state := range l.streams {
 		n += state.Bytes
 	}
-	return int64(min(n, 1<<62)) //nolint:gosec // bounded
+	return int64(min(n, 1<<62))
 }
 
 // writtenSince is what came into the log. Where the log has been trimmed since, what went is reckoned by the average of
@@ -141,7 +147,7 @@ func (s *stores) behind(ctx context.Context) (int64, error) {
 		return 0, fmt.Errorf("read the checkpoints: %w", err)
 	}
 	for _, missing := range want {
-		lag += int64(min(missing, 1<<40)) //nolint:gosec // bounded
+		lag += int64(min(missing, 1<<40))
 	}
 	return lag, nil
 }

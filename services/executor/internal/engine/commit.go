@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,7 +17,7 @@ import (
 
 const (
 	maxCommit = 480 << 10 // a commit stays under 512 KiB
-	maxInline = 64 << 10  // what stays inline when a commit is too large
+	minObject = 1 << 10   // a reference would not be much smaller
 	maxObject = 64 << 20  // the largest value anybody reads back
 )
 
@@ -90,21 +91,17 @@ func (r *run) rebase(ctx context.Context) error {
 	return r.merge(records)
 }
 
-// encode renders a commit. When it is too large, its largest values move to the object store.
+// encode renders a commit. When it is too large, its values move to the object store, the largest
+// first, until it fits.
 func (e *Engine) encode(ctx context.Context, t protocol.TenantID, c *protocol.Commit) error {
 	body, err := protocol.EncodeCommit(*c)
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	if len(body) > maxCommit {
-		events := make([]protocol.Stamped, len(c.Events))
-		copy(events, c.Events)
-		for i := range events {
-			if events[i].Event, err = e.offload(ctx, t, events[i].Event); err != nil {
-				return fmt.Errorf("commit: %w", err)
-			}
+		if err := e.offload(ctx, t, c, len(body)-maxCommit); err != nil {
+			return fmt.Errorf("commit: %w", err)
 		}
-		c.Events = events
 		if body, err = protocol.EncodeCommit(*c); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
@@ -113,25 +110,37 @@ func (e *Engine) encode(ctx context.Context, t protocol.TenantID, c *protocol.Co
 	return nil
 }
 
-// offload replaces a large value in an event by a reference.
-func (e *Engine) offload(ctx context.Context, t protocol.TenantID, ev protocol.Event) (protocol.Event, error) {
-	var err error
-	put := func(o protocol.Object) protocol.Object {
-		if err != nil || o.IsZero() || o.Ref != "" {
-			return o
-		}
-		raw, rerr := o.Raw()
-		if rerr != nil || len(raw) <= maxInline {
-			err = rerr
-			return o
-		}
-		var name string
-		if name, err = e.bus.PutObject(ctx, t, raw); err != nil {
-			return o
-		}
-		return protocol.ReferTo(name, len(raw))
+// offload replaces values in a commit by references until it is smaller by excess bytes.
+func (e *Engine) offload(ctx context.Context, t protocol.TenantID, c *protocol.Commit, excess int) error {
+	type value struct {
+		event int
+		raw   []byte
 	}
-	return protocol.MapObject(ev, put), err
+	var values []value
+	for i, s := range c.Events {
+		protocol.MapObject(s.Event, func(o protocol.Object) protocol.Object {
+			if raw, err := o.Raw(); err == nil && o.Ref == "" && len(raw) > minObject {
+				values = append(values, value{i, raw})
+			}
+			return o
+		})
+	}
+	slices.SortFunc(values, func(a, b value) int { return len(b.raw) - len(a.raw) })
+	c.Events = slices.Clone(c.Events) // the run's own events keep their values
+	for _, v := range values {
+		if excess <= 0 {
+			break
+		}
+		name, err := e.bus.PutObject(ctx, t, v.raw)
+		if err != nil {
+			return err
+		}
+		c.Events[v.event].Event = protocol.MapObject(c.Events[v.event].Event, func(protocol.Object) protocol.Object {
+			return protocol.ReferTo(name, len(v.raw))
+		})
+		excess -= len(v.raw)
+	}
+	return nil
 }
 
 // resolve fetches the values that commits refer to, so that they can be folded.

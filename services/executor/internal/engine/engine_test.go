@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -424,4 +425,40 @@ func (c *calls) byExecution(id string) map[string]int {
 		}
 	}
 	return out
+}
+
+func TestManyValuesOfMiddlingSizeFitTheirCommits(t *testing.T) {
+	p := newPlatform(t)
+	p.executor(engine.Config{})
+	var nodes, edges []string
+	for i := range 120 {
+		nodes = append(nodes, fmt.Sprintf(`{"id":"n%d","type":"aggregator","metadata":{"strategy":"template","template":"{user_input}","include_metadata":false,"output_key":"o%d"}}`, i, i))
+		if i > 0 {
+			edges = append(edges, fmt.Sprintf(`{"from":"n%d","to":"n%d"}`, i-1, i))
+		}
+	}
+	spec := `{"start_node":"n0","nodes":[` + strings.Join(nodes, ",") + `],"edges":[` + strings.Join(edges, ",") + `]}`
+	text := strings.Repeat("y", 60<<10)
+	key := p.request(spec, `{"user_input":"`+text+`"}`, nil)
+	events := p.history(key)
+	require.IsType(t, protocol.Completed{}, events[len(events)-1])
+	require.Len(t, events, 122)
+	records, err := p.bus.Load(t.Context(), key, 0)
+	require.NoError(t, err)
+	for _, rec := range records {
+		body, err := protocol.EncodeCommit(rec.Commit)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(body), 512<<10)
+	}
+}
+
+func TestANodesTimeBeginsWithItsExecutor(t *testing.T) {
+	p := newPlatform(t)
+	c := newCalls(t, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) })
+	spec := parallel(c.URL, `,"timeout_seconds":1`)
+	key := p.request(spec, `{}`, nil)
+	started := time.Now()
+	require.Eventually(t, func() bool { return time.Since(started) > 1200*time.Millisecond }, 5*time.Second, 50*time.Millisecond)
+	p.executor(engine.Config{})
+	final(t, p.history(key))
 }
