@@ -54,6 +54,7 @@ means.`,
 	c.Flags().DurationVarP(&b.options.Duration, "duration", "d", 10*time.Second, "how long each run is measured")
 	c.Flags().DurationVar(&b.options.Warmup, "warmup", 2*time.Second, "load before that")
 	c.Flags().Int64VarP(&b.options.Requests, "requests", "n", 0, "measure that many requests, whatever time they take, instead of a --duration")
+	c.Flags().Int64Var(&b.options.Fill, "fill", 0, "before anything is measured run that many executions of three-step")
 	c.Flags().BoolVar(&b.options.Stored, "stored", false, "store the workflows first and run them by their id; otherwise each request holds its workflow")
 	c.Flags().BoolVar(&b.options.Baseline, "baseline", false, "run the bare path, too (request, fenced append, job, commit, reply, in this process), and print the ratio to it")
 	c.Flags().DurationVar(&b.options.Idle, "idle", 0, "after each run wait, and tell what the platform still holds")
@@ -103,8 +104,8 @@ func (b *benchmark) complete(changed func(string) bool) error {
 	switch {
 	case o.Rate < 0 || o.Rate > 10_000_000:
 		return fmt.Errorf("--rate is requests a second, from 0 to 10,000,000, not %g", o.Rate)
-	case o.Requests < 0:
-		return errors.New("--requests must not be less than 0")
+	case o.Requests < 0 || o.Fill < 0:
+		return errors.New("--requests and --fill must not be less than 0")
 	case o.Warmup < 0 || o.Idle < 0:
 		return errors.New("--warmup and --idle must not be less than 0")
 	case o.Requests == 0 && o.Duration <= 0:
@@ -117,7 +118,7 @@ func (b *benchmark) complete(changed func(string) bool) error {
 		return fmt.Errorf("--durability is interval or always, not %q", o.Durability)
 	}
 	if o.URL != "" {
-		for _, name := range []string{"durability", "dir", "idle", "profile", "baseline"} {
+		for _, name := range []string{"durability", "dir", "idle", "profile", "baseline", "fill"} {
 			if changed(name) {
 				return fmt.Errorf("--%s is for a platform of bench's own, and there is --url", name)
 			}

@@ -128,10 +128,17 @@ func TestBench(t *testing.T) {
 func TestBenchElsewhere(t *testing.T) {
 	t.Parallel()
 	r := start(t, t.TempDir(), []string{"AUTH_REQUIRED=true", "LOG_LEVEL=error"})
-	got := ended(t, nil, "bench", "--url", r.URL, "--key", r.APIKey, "-w", "chat", "-c", "2", "-n", "20", "--warmup", "0s", "--stored")
+	got := ended(t, nil, "bench", "--url", r.URL, "--key", r.APIKey, "-w", "chat,mixed,crud", "-c", "2", "-n", "21", "--warmup", "0s", "--stored")
 	require.Equal(t, exitOK, got.code, got.stderr)
 	require.Contains(t, got.stdout, "chat")
 	require.Contains(t, got.stdout, "client µs")
+
+	var kept struct {
+		Total int `json:"total"`
+	}
+	api := client{url: r.URL, key: r.APIKey}
+	require.NoError(t, api.call(t.Context(), "GET", "/workflows", nil, &kept))
+	require.Zero(t, kept.Total)
 
 	got = ended(t, nil, "bench", "--url", r.URL, "-w", "chat", "-n", "20")
 	require.Equal(t, exitFailed, got.code)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
@@ -122,9 +123,13 @@ func TestReplayFromTheArchiveUnderLoad(t *testing.T) {
 	done := make(chan int)
 	go func() {
 		n := 0
+		// A steady load: one as fast as the machine allows could outrun the rebuild for ever.
+		pace := time.NewTicker(5 * time.Millisecond)
+		defer pace.Stop()
 		for ctx.Err() == nil {
 			p.execute("beta", wf.ID, completed())
 			n++
+			<-pace.C
 		}
 		done <- n
 	}()

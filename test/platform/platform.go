@@ -252,7 +252,7 @@ type tail struct {
 	part  []byte
 }
 
-const tailLines = 60000
+const tailLines = 60
 
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()

@@ -28,6 +28,7 @@ type Options struct {
 	Warmup   time.Duration
 	Duration time.Duration
 	Requests int64 // measured, whatever time it takes; 0: as many as fit into Duration
+	Fill     int64 // three-step executions before anything is measured
 	Stored   bool  // workflows are stored first and run by their id
 	Baseline bool
 	Idle     time.Duration // wait after each run, then look what the platform still holds
@@ -47,7 +48,7 @@ type Plan struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	r := &Report{
 		Version: daemon.Version(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
-		Began: time.Now().UTC().Truncate(time.Second), URL: o.URL, Stored: o.Stored,
+		Began: time.Now().UTC().Truncate(time.Second), URL: o.URL, Stored: o.Stored, Filled: o.Fill,
 	}
 	if o.URL == "" {
 		r.Durability = o.Durability
@@ -77,7 +78,7 @@ func (b *bencher) run(ctx context.Context) error {
 	if loads {
 		load := b.own
 		if b.URL != "" {
-			load = b.foreign
+			load = b.elsewhere
 		}
 		if err := load(ctx); err != nil {
 			return err
@@ -95,7 +96,19 @@ func (b *bencher) folder() (string, func() error, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("make a folder for a platform: %w", err)
 	}
-	return dir, func() error { return os.RemoveAll(dir) }, nil
+	return dir, func() error { return remove(dir) }, nil
+}
+
+// remove tries for a while: a server whose platform was killed may be writing its last.
+func remove(dir string) error {
+	const pause, tries = 50 * time.Millisecond, 100
+	for try := 1; ; try++ {
+		err := os.RemoveAll(dir)
+		if err == nil || try == tries {
+			return err
+		}
+		<-time.After(pause)
+	}
 }
 
 // own loads a platform that is started for it.
@@ -129,8 +142,8 @@ func (b *bencher) own(ctx context.Context) (err error) {
 	return b.loads(ctx, c.URL, c.APIKey, &inside{child: c, stores: s})
 }
 
-// foreign loads a platform that somebody else runs: its insides are not known.
-func (b *bencher) foreign(ctx context.Context) error { return b.loads(ctx, b.URL, b.Key, nil) }
+// elsewhere loads a platform that somebody else runs: its insides are not known.
+func (b *bencher) elsewhere(ctx context.Context) error { return b.loads(ctx, b.URL, b.Key, nil) }
 
 func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (err error) {
 	out, err := startOutside(ctx)
@@ -139,6 +152,9 @@ func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (e
 	}
 	defer func() { err = errors.Join(err, out.close(ctx)) }()
 	if err := b.try(ctx, address, key, out.url); err != nil {
+		return err
+	}
+	if err := b.fill(ctx, address, key); err != nil {
 		return err
 	}
 	for _, plan := range b.Plans {
@@ -153,7 +169,7 @@ func (b *bencher) loads(ctx context.Context, address, key string, in *inside) (e
 }
 
 // try makes sure that every workload works here before minutes are spent on any.
-func (b *bencher) try(ctx context.Context, address, key, outside string) error {
+func (b *bencher) try(ctx context.Context, address, key, outside string) (err error) {
 	b.progress.say("trying the workloads")
 	api, err := newAPI(address, key, 1)
 	if err != nil {
@@ -161,6 +177,7 @@ func (b *bencher) try(ctx context.Context, address, key, outside string) error {
 	}
 	defer api.close()
 	t := &target{api: api, outside: outside, run: runName()}
+	defer func() { err = errors.Join(err, b.leave(t)) }()
 	tried := map[string]bool{}
 	for _, plan := range b.Plans {
 		if name := plan.Workload.Name; !plan.Workload.start && !tried[name] {
@@ -171,6 +188,42 @@ func (b *bencher) try(ctx context.Context, address, key, outside string) error {
 		}
 	}
 	return nil
+}
+
+// leave takes back what was stored, unless all of the platform goes anyway.
+func (b *bencher) leave(t *target) error {
+	if b.URL == "" {
+		return nil
+	}
+	return t.forget()
+}
+
+const fillClients = 64
+
+// fill makes the executions that are to be there already.
+func (b *bencher) fill(ctx context.Context, address, key string) error {
+	if b.Fill == 0 {
+		return nil
+	}
+	api, err := newAPI(address, key, fillClients)
+	if err != nil {
+		return err
+	}
+	defer api.close()
+	senders := make([]sender, fillClients)
+	for i := range senders {
+		if senders[i], err = ThreeStep.sender(&target{api: api}, i); err != nil {
+			return err
+		}
+	}
+	rec, l := &recorder{}, load{requests: b.Fill}
+	stopShowing := b.progress.show("filling", l, rec)
+	l.run(ctx, rec, senders)
+	stopShowing()
+	if faults := rec.tally().faults; len(faults) > 0 && ctx.Err() == nil {
+		return fmt.Errorf("fill the platform: %v", faults)
+	}
+	return context.Cause(ctx)
 }
 
 // runName tells what this run stores from what others did.
@@ -185,9 +238,9 @@ func (b *bencher) measure(ctx context.Context, plan Plan, address, key, outside 
 	}
 	defer api.close()
 	t := &target{api: api, outside: outside, run: runName()}
+	defer func() { err = errors.Join(err, b.leave(t)) }()
 	if b.Stored {
 		t.stored = map[string]string{}
-		defer func() { err = errors.Join(err, t.forget()) }()
 		for _, one := range w.parts() {
 			if err := t.store(one); err != nil {
 				return err

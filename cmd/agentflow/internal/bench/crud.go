@@ -14,6 +14,7 @@ func crud(t *target, client int) (sender, error) {
 		list: t.api.request(http.MethodGet, "/workflows?limit=20", nil), del: t.api.request(http.MethodDelete, "", nil),
 	}
 	c.turn = c.storeOne
+	t.cruds = append(t.cruds, c)
 	return func(context.Context) outcome { return c.turn() }, nil
 }
 
@@ -21,7 +22,7 @@ type crudClient struct {
 	target                 *target
 	client, count          int
 	spec                   string
-	id                     string
+	id                     string // of the workflow that is there now
 	create, get, list, del *request
 	turn                   func() outcome // what comes next
 }
@@ -56,5 +57,9 @@ func (c *crudClient) listSome() outcome {
 func (c *crudClient) deleteIt() outcome {
 	c.turn = c.storeOne
 	c.del.path("/workflows/" + c.id)
-	return outcome{"delete", c.del.send(http.StatusOK, nil)}
+	fault := c.del.send(http.StatusOK, nil)
+	if fault == "" {
+		c.id = ""
+	}
+	return outcome{"delete", fault}
 }

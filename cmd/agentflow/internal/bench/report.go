@@ -16,6 +16,7 @@ type Report struct {
 	URL        string        `json:"url,omitempty"`        // of a platform that ran already
 	Durability string        `json:"durability,omitempty"` // of one that was started
 	Stored     bool          `json:"stored"`               // workflows ran by their id
+	Filled     int64         `json:"filled,omitempty"`     // executions before anything was measured
 	Startup    *Startup      `json:"startup,omitempty"`
 	Runs       []Measurement `json:"runs,omitempty"`
 	Bare       []Measurement `json:"bare,omitempty"` // the bare path, one for each number of clients

@@ -25,6 +25,9 @@ func (r *Report) Table(w io.Writer) error {
 		how = "stored"
 	}
 	fmt.Fprintf(&b, "agentflow %s, %s, %s, %d CPUs; %s; workflows %s\n", r.Version, r.Go, r.System, r.CPUs, where, how)
+	if r.Filled > 0 {
+		fmt.Fprintf(&b, "%s executions were there before\n", whole(r.Filled))
+	}
 	if s := r.Startup; s != nil {
 		fmt.Fprintf(&b, "\nagentflow up: %s on an empty folder, %s again; holds %s\n", seconds(s.FreshSeconds), seconds(s.WarmSeconds), size(float64(s.ResidentBytes)))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -39,6 +40,7 @@ var single = []Workload{
 
 // Workloads are all there are, in the order in which they are told about.
 var Workloads = append(slices.Clone(single), []Workload{
+	{Name: "pages", About: "executions listed: the newest, the page behind, and those that completed", clients: pages},
 	{Name: "mixed", About: "of 20 requests 9 three-step, 4 chat, 2 api, 1 fan-out, 2 limited, 2 crud", clients: mixed},
 	{Name: "start", About: "agentflow up, on an empty folder and again", start: true},
 }...)
@@ -60,6 +62,7 @@ type target struct {
 	outside string            // address of the API that workflows call
 	run     string            // tells the names of this run from those of others
 	stored  map[string]string // ids of workflows by the name of their workload; nil: workflows travel in the request
+	cruds   []*crudClient
 }
 
 // order is one execution to ask for, and what must be in the answer.
@@ -97,15 +100,21 @@ func (t *target) store(w Workload) error {
 	return nil
 }
 
-// forget deletes what store kept.
+// forget deletes what store kept, and what clients of crud had not come to deleting.
 func (t *target) forget() error {
-	for name, id := range t.stored {
+	ids := slices.Collect(maps.Values(t.stored))
+	for _, c := range t.cruds {
+		if c.id != "" {
+			ids = append(ids, c.id)
+		}
+	}
+	for _, id := range ids {
 		r := t.api.request(http.MethodDelete, "/workflows/"+id, nil)
 		if fault := r.send(http.StatusOK, nil); fault != "" {
 			return fmt.Errorf("delete workflow %s: %w", id, r.explain(fault))
 		}
-		delete(t.stored, name)
 	}
+	t.stored, t.cruds = nil, nil
 	return nil
 }
 
