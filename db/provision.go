@@ -74,7 +74,7 @@ func provision(ctx context.Context, adminURL string, a Access) (service string, 
 	for try := 0; ; try++ {
 		err = ensureLogin(ctx, pool, service, a)
 		var perr *pq.Error
-		if err == nil || try == 20 || !errors.As(err, &perr) || !strings.Contains(perr.Message, "concurrently updated") && perr.Code != "23505" {
+		if err == nil || try == 20 || !errors.As(err, &perr) || !strings.Contains(perr.Message, "concurrently updated") && perr.Code != "23505" && perr.Code != "42710" {
 			break
 		}
 		select {

@@ -72,10 +72,17 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 		defer mu.Unlock()
 		return len(confirmed)
 	}
+	failures := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return refused
+	}
 	for range 3 {
 		before := count()
 		require.Eventually(t, func() bool { return count() > before+20 }, waitFor, tick)
+		unanswered := failures()
 		require.NoError(t, server.Kill())
+		require.Eventually(t, func() bool { return failures() > unanswered }, waitFor, tick, "the death is noticed")
 		require.NoError(t, server.Start(t.Context()))
 	}
 	before := count()
@@ -84,7 +91,6 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 	wg.Wait()
 	stop()
 	require.NoError(t, <-handling)
-	require.Positive(t, refused, "the deaths were noticed")
 	w.settled()
 
 	for _, id := range confirmed {
