@@ -67,15 +67,12 @@ func (b *Bus) Jobs(ctx context.Context, partition int, p JobPolicy) (*JobQueue, 
 	return &JobQueue{partition: partition, consumer: c}, nil
 }
 
-// Fetch hands up to n jobs to take as they come, within wait, and returns how many there were. It is
-// not cut short by ctx: wait bounds it.
+// Fetch hands up to n jobs to take as they come, within wait, and returns how many there were.
 // A message that cannot be read is passed to broken, which decides what becomes of it.
 func (q *JobQueue) Fetch(ctx context.Context, n int, wait time.Duration, take func(*Job), broken func(jetstream.Msg, error)) (int, error) {
-	if ctx.Err() != nil {
-		return 0, nil
-	}
-	// The server ends the fetch, not we: what is on its way when a client gives up is nobody's until AckWait.
-	batch, err := q.consumer.Fetch(n, jetstream.FetchMaxWait(wait))
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	batch, err := q.consumer.Fetch(n, jetstream.FetchContext(ctx))
 	if err != nil {
 		return 0, fmt.Errorf("fetch jobs of partition %d: %w", q.partition, err)
 	}
