@@ -16,7 +16,7 @@ import (
 func fetchOne(t *testing.T, q *bus.JobQueue) *bus.Job {
 	t.Helper()
 	var job *bus.Job
-	n, err := q.Fetch(within(t), 1, patience, func(j *bus.Job) { job = j }, func(_ jetstream.Msg, err error) { t.Error(err) })
+	n, err := q.Fetch(1, patience, func(j *bus.Job) { job = j }, func(_ jetstream.Msg, err error) { t.Error(err) })
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	return job
@@ -57,11 +57,11 @@ func TestJobs(t *testing.T) {
 	require.Equal(t, 3, job.Delivered)
 	require.NoError(t, job.Ack())
 
-	n, err := q.Fetch(within(t), 5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
+	n, err := q.Fetch(5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
 	require.NoError(t, err)
 	require.Zero(t, n)
 	again := queueOf(t, b, 0, patience) // another executor opens the same queue
-	n, err = again.Fetch(within(t), 5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
+	n, err = again.Fetch(5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
 	require.NoError(t, err)
 	require.Zero(t, n)
 }
@@ -74,18 +74,40 @@ func TestFetchTakesWhatThereIs(t *testing.T) {
 		appendAll(t, b, newKey(b), requested())
 	}
 	seen := make(chan *bus.Job, 10)
-	ctx, cancel := context.WithCancel(within(t))
 	done := make(chan int, 1)
 	go func() {
-		n, err := q.Fetch(ctx, 10, patience, func(j *bus.Job) { seen <- j }, nil)
-		require.ErrorIs(t, err, context.Canceled)
+		n, err := q.Fetch(6, patience, func(j *bus.Job) { seen <- j }, nil)
+		require.NoError(t, err)
 		done <- n
 	}()
 	for range 5 { // they come before the batch is full
 		require.NoError(t, (<-seen).Ack())
 	}
-	cancel()
-	require.Equal(t, 5, <-done)
+	require.Empty(t, done)
+	appendAll(t, b, newKey(b), requested())
+	require.NoError(t, (<-seen).Ack())
+	require.Equal(t, 6, <-done, "a full batch ends the fetch")
+}
+
+// A job that comes as the fetch ends is either in it or in the next one: never with nobody until AckWait.
+func TestNoJobIsLostBetweenFetches(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.Partitions = 1 })
+	q := queueOf(t, b, 0, patience)
+	const jobs = 300
+	go func() {
+		for range jobs {
+			appendAll(t, b, newKey(b), requested())
+		}
+	}()
+	for got := 0; got < jobs; {
+		n, err := q.Fetch(10, 2*time.Millisecond, func(j *bus.Job) {
+			require.Equal(t, 1, j.Delivered)
+			require.NoError(t, j.Ack())
+		}, nil)
+		require.NoError(t, err)
+		got += n
+	}
 }
 
 func TestASilentTakerIsTakenOver(t *testing.T) {
@@ -114,7 +136,7 @@ func TestASilentTakerIsTakenOver(t *testing.T) {
 			}
 		}
 	}()
-	n, err := q.Fetch(within(t), 1, time.Second, func(j *bus.Job) { t.Errorf("delivery %d of a job in progress", j.Delivered) }, nil)
+	n, err := q.Fetch(1, time.Second, func(j *bus.Job) { t.Errorf("delivery %d of a job in progress", j.Delivered) }, nil)
 	require.NoError(t, err)
 	require.Zero(t, n)
 	<-kept

@@ -287,7 +287,7 @@ func TestUnknownEventsStopEveryReader(t *testing.T) {
 	q, err := b.Jobs(within(t), key.Partition, bus.JobPolicy{AckWait: patience, MaxDeliver: 5})
 	require.NoError(t, err)
 	var broken error
-	n, err := q.Fetch(within(t), 1, patience, func(*bus.Job) { t.Error("not a job") }, func(m jetstream.Msg, err error) {
+	n, err := q.Fetch(1, patience, func(*bus.Job) { t.Error("not a job") }, func(m jetstream.Msg, err error) {
 		broken = err
 		require.NoError(t, m.Term())
 	})

@@ -188,7 +188,7 @@ func standInExecutor(t testing.TB, b *bus.Bus) *executor {
 		require.NoError(t, err)
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				_, _ = queue.Fetch(ctx, 64, time.Second, func(j *bus.Job) { e.take(ctx, j) }, func(m jetstream.Msg, _ error) { _ = m.Term() })
+				_, _ = queue.Fetch(64, time.Second, func(j *bus.Job) { e.take(ctx, j) }, func(m jetstream.Msg, _ error) { _ = m.Term() })
 			}
 		})
 	}

@@ -174,7 +174,7 @@ func serveBare(ctx context.Context, b *bus.Bus) (stop func() error, err error) {
 		}
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				_, err := q.Fetch(ctx, bareAtOnce/b.Partitions(), time.Second, func(j *bus.Job) {
+				_, err := q.Fetch(bareAtOnce/b.Partitions(), time.Second, func(j *bus.Job) {
 					slots <- struct{}{}
 					wg.Go(func() {
 						defer func() { <-slots }()

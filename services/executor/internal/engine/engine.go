@@ -132,8 +132,7 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sy
 		}
 		fetch := free + ahead
 		ahead = 0
-		// A fetch that is cut off would leave jobs on their way to nobody until AckWait: it ends by itself.
-		_, err := q.Fetch(context.WithoutCancel(ctx), fetch, fetchWait, func(j *bus.Job) {
+		_, err := q.Fetch(fetch, fetchWait, func(j *bus.Job) {
 			if ctx.Err() != nil {
 				e.handBack(j, 0)
 				return
