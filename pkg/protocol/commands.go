@@ -69,12 +69,13 @@ type CreateKey struct {
 
 // UpdateKey changes what a key may do or how long it lives.
 type UpdateKey struct {
-	ID        string        `json:"id"`
-	Name      *string       `json:"name,omitempty"`
-	Scopes    []string      `json:"scopes,omitempty"`
-	Limits    *TenantLimits `json:"limits,omitempty"`
-	ExpiresAt *Time         `json:"expires_at,omitempty"`
-	IfMatch   int           `json:"if_match,omitempty"`
+	ID           string        `json:"id"`
+	Name         *string       `json:"name,omitempty"`
+	Scopes       []string      `json:"scopes,omitempty"`
+	Limits       *TenantLimits `json:"limits,omitempty"`
+	ExpiresAt    *Time         `json:"expires_at,omitempty"`
+	NeverExpires bool          `json:"never_expires,omitempty"` // takes the expiry away; ExpiresAt is nil then
+	IfMatch      int           `json:"if_match,omitempty"`
 }
 
 // RotateKey gives a key a new secret. The one of before stays valid for the overlap.

@@ -2,6 +2,8 @@ package protocol
 
 import (
 	"encoding/json"
+
+	"github.com/mailru/easyjson"
 )
 
 // Event is one fact in the life of an execution. The set is sealed: the fold in package
@@ -11,6 +13,7 @@ import (
 type Event interface {
 	// EventType is the versioned name on the wire, for example node_completed.v1.
 	EventType() string
+	easyjson.Marshaler
 	event()
 }
 

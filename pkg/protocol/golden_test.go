@@ -118,7 +118,7 @@ func TestUnknownEventsStopTheReader(t *testing.T) {
 	for _, name := range []string{"completed.v2", "node_paused.v1", ""} {
 		_, err := protocol.DecodeCommit("c", []byte(`{"events":[{"type":"`+name+`","at":null,"data":{}}]}`))
 		require.ErrorIs(t, err, protocol.ErrUnknownEvent)
-		require.ErrorContains(t, err, "commit c, event 0")
+		require.ErrorContains(t, err, "commit c: event 0")
 	}
 }
 
@@ -127,15 +127,17 @@ func TestBrokenCommitsAreErrors(t *testing.T) {
 	for _, body := range []string{
 		"", "null", "{}", `{"events":[]}`, `{"events":null}`, `[]`, `{"events":[{"type":"started.v1"}]}`,
 		`{"events":[{"type":"started.v1","data":[]}]}`, `{"events":[{"type":"started.v1","at":"yesterday","data":{}}]}`,
-		`{"events":[{"type":"started.v1","at":null,"data":{}}]} trailing`,
+		`{"events":[{"type":"started.v1","at":null,"data":{}}]} trailing`, `{"events":[{"type":"started.v1","data":null}]}`,
+		`{"events":[{"type":"completed.v1","data":{"state":{"value":{]}}}]}`,
 	} {
 		_, err := protocol.DecodeCommit("c", []byte(body))
 		require.ErrorContains(t, err, "commit c", "%s", body)
 	}
 	_, err := protocol.EncodeCommit(protocol.Commit{ID: "c"})
 	require.ErrorContains(t, err, "no events", "what cannot be read is not written")
-	_, err = protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{{At: at(1), Event: protocol.Completed{State: raw(`{`)}}}})
-	require.ErrorContains(t, err, "completed.v1")
+	never := protocol.At(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
+	_, err = protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{{At: at(1), Event: protocol.NodeFailed{NextTryAt: never}}}})
+	require.ErrorContains(t, err, "node_failed.v1")
 }
 
 func TestTerminal(t *testing.T) {

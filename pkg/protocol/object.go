@@ -1,9 +1,13 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/mailru/easyjson/jlexer"
+	"github.com/mailru/easyjson/jwriter"
 
 	"github.com/agentflow/agentflow/pkg/workflow"
 )
@@ -28,7 +32,7 @@ var ErrUnresolved = errors.New("value stands in the object store")
 // ObjectOf wraps decoded values; they must not be changed afterwards.
 func ObjectOf(v workflow.Values) Object { return Object{values: v} }
 
-// RawObject wraps an encoded JSON object.
+// RawObject wraps an encoded JSON object, which must be valid: it is written as it is.
 func RawObject(raw json.RawMessage) Object { return Object{raw: raw} }
 
 // ReferTo replaces a value by a reference to where it was put.
@@ -69,43 +73,16 @@ func (o Object) Resolved(raw json.RawMessage) Object {
 	return o
 }
 
-type objectWire struct {
-	Value json.RawMessage `json:"value,omitempty"`
-	Ref   string          `json:"ref,omitempty"`
-	Bytes int             `json:"bytes,omitempty"`
-}
-
 // MarshalJSON writes the wire form.
 func (o Object) MarshalJSON() ([]byte, error) {
-	if o.Ref != "" {
-		return json.Marshal(objectWire{Ref: o.Ref, Bytes: o.Bytes})
-	}
-	if o.IsZero() {
-		return []byte("{}"), nil
-	}
-	const open = `{"value":`
-	b := make([]byte, 0, 512)
-	b = append(b, open...)
-	if o.raw != nil {
-		b = append(b, o.raw...)
-		return append(b, '}'), nil
-	}
-	b, err := workflow.AppendJSON(b, map[string]any(o.values))
-	if err != nil {
-		return nil, fmt.Errorf("encode values: %w", err)
-	}
-	return append(b, '}'), nil
+	var w jwriter.Writer
+	o.MarshalEasyJSON(&w)
+	return w.BuildBytes()
 }
 
 // UnmarshalJSON reads the wire form; the value itself stays encoded until it is asked for.
 func (o *Object) UnmarshalJSON(b []byte) error {
-	var w objectWire
-	if err := json.Unmarshal(b, &w); err != nil {
-		return err
-	}
-	*o = Object{Ref: w.Ref, Bytes: w.Bytes}
-	if string(w.Value) != "null" {
-		o.raw = w.Value
-	}
-	return nil
+	l := jlexer.Lexer{Data: bytes.Clone(b)}
+	o.UnmarshalEasyJSON(&l)
+	return l.Error()
 }

@@ -18,16 +18,18 @@ func At(t time.Time) Time { return Time{t.UTC().Truncate(time.Millisecond)} }
 func (t Time) String() string { return t.UTC().Format(TimeFormat) }
 
 // MarshalJSON writes TimeFormat, or null for the zero Time.
-func (t Time) MarshalJSON() ([]byte, error) {
+func (t Time) MarshalJSON() ([]byte, error) { return t.append(make([]byte, 0, len(TimeFormat)+2)) }
+
+func (t Time) append(b []byte) ([]byte, error) {
 	if t.IsZero() {
-		return []byte("null"), nil
+		return append(b, "null"...), nil
 	}
-	if y := t.UTC().Year(); y < 0 || y > 9999 {
+	utc := t.UTC()
+	if y := utc.Year(); y < 0 || y > 9999 {
 		return nil, fmt.Errorf("the year %d has more than four digits", y)
 	}
-	b := make([]byte, 0, len(TimeFormat)+2)
 	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, TimeFormat)
+	b = utc.AppendFormat(b, TimeFormat)
 	return append(b, '"'), nil
 }
 
