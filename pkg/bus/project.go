@@ -147,6 +147,7 @@ func logMessage(m jetstream.Msg) (LogMessage, error) {
 type StreamState struct {
 	First, Last     uint64
 	Messages, Bytes uint64
+	MaxBytes        uint64 // what it may hold; 0 is no limit
 }
 
 // State asks the server where a stream stands.
@@ -159,7 +160,10 @@ func (b *Bus) State(ctx context.Context, stream string) (StreamState, error) {
 	if err != nil {
 		return StreamState{}, fmt.Errorf("state of %s: %w", stream, err)
 	}
-	return StreamState{First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs, Bytes: info.State.Bytes}, nil
+	return StreamState{
+		First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs, Bytes: info.State.Bytes,
+		MaxBytes: uint64(max(0, info.Config.MaxBytes)),
+	}, nil
 }
 
 // Trim removes everything before a sequence from a partition.

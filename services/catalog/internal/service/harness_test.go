@@ -68,6 +68,7 @@ func (w *world) admin() *sql.DB {
 
 type options struct {
 	partitions int
+	maxBytes   int64 // of the execution log
 	poolSize   int
 	adminURL   string // "" means a fresh database
 }
@@ -86,7 +87,10 @@ func newWorld(t testing.TB, o options) *world {
 	require.NoError(t, db.Migrate(t.Context(), o.adminURL, db.Options{}))
 	url, err := db.Provision(t.Context(), o.adminURL, db.Access{})
 	require.NoError(t, err)
-	b := newBus(t, o.partitions)
+	if o.maxBytes == 0 {
+		o.maxBytes = 1 << 30
+	}
+	b := newBus(t, o.partitions, o.maxBytes)
 	store := newStore(t, url, o.poolSize)
 	w := &world{Service: New(store, b, testLog(t), prometheus.NewRegistry()), t: t, adminURL: o.adminURL, url: url}
 	w.projects = NewProjector(w.Service)
@@ -109,12 +113,12 @@ func newStore(t testing.TB, url string, poolSize int) *postgres.Store {
 	return store
 }
 
-func newBus(t testing.TB, partitions int) *bus.Bus {
+func newBus(t testing.TB, partitions int, maxBytes int64) *bus.Bus {
 	t.Helper()
 	server, err := local.Start(local.Options{Dir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(server.Stop)
-	b, err := bus.Connect(t.Context(), bus.Config{InProcess: server, Partitions: partitions, Replicas: 1, MaxBytes: 1 << 30, CreateLayout: true, Name: "test"})
+	b, err := bus.Connect(t.Context(), bus.Config{InProcess: server, Partitions: partitions, Replicas: 1, MaxBytes: maxBytes, CreateLayout: true, Name: "test"})
 	require.NoError(t, err)
 	t.Cleanup(b.Close)
 	return b

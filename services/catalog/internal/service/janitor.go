@@ -12,7 +12,7 @@ import (
 // Janitor keeps the hot log small and the archive within its retention, while this process leads.
 type Janitor struct {
 	Service   *Service
-	Grace     time.Duration // messages younger than this stay in the hot log, for readers
+	Grace     time.Duration // messages younger than this stay in the hot log, for readers, while there is room
 	Every     time.Duration // between two looks at the hot log
 	Retention time.Duration // executions that ended longer ago go; 0 keeps them for ever
 }
@@ -28,6 +28,10 @@ const expiryBatch = 1000
 
 // refusalRetention is how long a refused command is remembered.
 const refusalRetention = 24 * time.Hour
+
+// roomy is the share of a partition's limit, one in so many, up to which the grace is kept. The rest is
+// for times in which the projection cannot follow: a log full of what is archived would refuse requests.
+const roomy = 8
 
 // sample is how far a partition was projected at a time.
 type sample struct {
@@ -60,8 +64,8 @@ func (j *Janitor) Run(ctx context.Context) {
 	}
 }
 
-// trim removes from a partition what nobody needs: what is projected, older than the grace, and
-// before the first commit of every execution that lives.
+// trim removes from a partition what nobody needs: what is projected, older than the grace or in the
+// way, and before the first commit of every execution that lives.
 func (j *Janitor) trim(ctx context.Context, partition int, samples []sample) ([]sample, error) {
 	s := j.Service
 	stream := protocol.PartitionStream(partition)
@@ -73,10 +77,18 @@ func (j *Janitor) trim(ctx context.Context, partition int, samples []sample) ([]
 	if n := len(samples); n == 0 || samples[n-1].seq != projected {
 		samples = append(samples, sample{now, projected})
 	}
+	state, err := s.bus.State(ctx, stream)
+	if err != nil {
+		return samples, err
+	}
+	grace := j.Grace
+	if state.MaxBytes > 0 && state.Bytes > state.MaxBytes/roomy {
+		grace = min(grace, j.Every)
+	}
 	// The newest sample that is old enough: all before it has been there for the whole grace.
 	old := -1
 	for i, at := range samples {
-		if now.Sub(at.at) >= j.Grace {
+		if now.Sub(at.at) >= grace {
 			old = i
 		}
 	}
@@ -85,10 +97,6 @@ func (j *Janitor) trim(ctx context.Context, partition int, samples []sample) ([]
 	}
 	before := min(needed, samples[old].seq+1)
 	samples = samples[old:]
-	state, err := s.bus.State(ctx, stream)
-	if err != nil {
-		return samples, err
-	}
 	if state.Messages == 0 || before <= state.First {
 		return samples, nil
 	}

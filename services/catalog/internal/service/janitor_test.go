@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,6 +100,33 @@ func TestTrimmingTheHotLog(t *testing.T) {
 	next := w.start(acme, protocol.Requested{})
 	w.settled()
 	require.Equal(t, "PENDING", next.get().Status)
+}
+
+// A log of which the grace holds too much would refuse requests though all of it is archived.
+func TestACrowdedLogIsTrimmedEarlier(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{partitions: 1, maxBytes: 4 << 20})
+	acme := w.tenant("acme")
+	w.project()
+	j, c := w.janitor(24*time.Hour, 0)
+	j.Every = time.Second
+	state, err := w.bus.State(t.Context(), protocol.PartitionStream(0))
+	require.NoError(t, err)
+	text := strings.Repeat("x", 16<<10)
+	for sent := 0; sent <= int(state.MaxBytes/roomy); sent += len(text) {
+		w.start(acme, protocol.Requested{RequestID: text}).complete()
+	}
+	w.settled()
+	samples, err := j.trim(t.Context(), 0, nil)
+	require.NoError(t, err)
+	first, last, _ := w.messages(0)
+	require.EqualValues(t, 1, first, "a reader of just now still finds it")
+	c.at = c.at.Add(j.Every)
+	_, err = j.trim(t.Context(), 0, samples)
+	require.NoError(t, err)
+	first, _, count := w.messages(0)
+	require.Zero(t, count)
+	require.Equal(t, last+1, first)
 }
 
 func TestRetention(t *testing.T) {
