@@ -56,6 +56,7 @@ func TestJobs(t *testing.T) {
 	job = fetchOne(t, q)
 	require.Equal(t, 3, job.Delivered)
 	require.NoError(t, job.Ack())
+	require.NoError(t, job.InProgress(), "a heartbeat that crosses the end is nothing to speak of")
 
 	n, err := q.Fetch(5, 50*time.Millisecond, func(*bus.Job) { t.Error("no jobs are left") }, nil)
 	require.NoError(t, err)

@@ -29,7 +29,9 @@ var shared *platform.Platform
 
 func TestMain(m *testing.M) {
 	var err error
-	shared, err = platform.Launch(context.Background(), platform.Options{Env: []string{"LOG_LEVEL=warn", "AGENTFLOW_SECRET_MODEL=" + modelKey}})
+	shared, err = platform.Launch(context.Background(), platform.Options{Env: []string{
+		"LOG_LEVEL=warn", "AGENTFLOW_SECRET_MODEL=" + modelKey, "DB_POOL_SIZE=5", "DB_MAX_OVERFLOW=0", "HOT_LOG_GRACE_SECONDS=1", "HOT_LOG_TRIM_SECONDS=1",
+	}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -81,6 +82,9 @@ func (j *Janitor) trim(ctx context.Context, partition int, samples []sample) ([]
 	if err != nil {
 		return samples, err
 	}
+	label := strconv.Itoa(partition)
+	s.metrics.logBytes.WithLabelValues(label).Set(float64(state.Bytes))
+	s.metrics.logLimit.WithLabelValues(label).Set(float64(state.MaxBytes))
 	grace := j.Grace
 	if state.MaxBytes > 0 && state.Bytes > state.MaxBytes/roomy {
 		grace = min(grace, j.Every)
@@ -131,7 +135,40 @@ func (j *Janitor) keepHouse(ctx context.Context) {
 		if err := j.expire(ctx, now.Add(-j.Retention)); err != nil && ctx.Err() == nil {
 			s.log.Warn("old executions not deleted; tried again later", zap.Error(err))
 		}
+		if err := j.forget(ctx, now.Add(-j.Retention)); err != nil && ctx.Err() == nil {
+			s.log.Warn("old objects not deleted; tried again later", zap.Error(err))
+		}
 	}
+}
+
+// written is how long before its execution is requested, at most, a value may have been stored.
+const written = time.Hour
+
+// forget removes the large values of executions that are gone: all that were stored before the oldest
+// execution there is was requested, in the tables or, not yet projected, in the log.
+func (j *Janitor) forget(ctx context.Context, before time.Time) error {
+	s := j.Service
+	oldest, err := s.store.OldestExecution(ctx)
+	if err != nil {
+		return err
+	}
+	if !oldest.IsZero() && oldest.Before(before) {
+		before = oldest
+	}
+	for p := range s.bus.Partitions() {
+		state, err := s.bus.State(ctx, protocol.PartitionStream(p))
+		if err != nil {
+			return err
+		}
+		if state.Messages > 0 && state.FirstTime.Before(before) {
+			before = state.FirstTime
+		}
+	}
+	removed, err := s.bus.TrimObjects(ctx, before.Add(-written))
+	if removed > 0 {
+		s.log.Info("large values of old executions deleted", zap.Uint64("messages", removed))
+	}
+	return err
 }
 
 // expire deletes executions that ended before a time, and then their commits.

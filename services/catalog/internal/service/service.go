@@ -67,6 +67,8 @@ type metrics struct {
 	behind    *prometheus.GaugeVec
 	gaps      prometheus.Counter
 	trimmed   prometheus.Counter
+	logBytes  *prometheus.GaugeVec
+	logLimit  *prometheus.GaugeVec
 	expired   prometheus.Counter
 }
 
@@ -94,10 +96,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "agentflow_log_trimmed_messages_total", Help: "Messages that the janitor removed from the hot log.",
 		}),
+		logBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "agentflow_log_bytes", Help: "Size of a partition of the hot log when the janitor last looked.",
+		}, []string{"partition"}),
+		logLimit: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "agentflow_log_limit_bytes", Help: "Size at which a partition of the hot log takes no more.",
+		}, []string{"partition"}),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "agentflow_expired_executions_total", Help: "Executions that were deleted because their retention had ended.",
 		}),
 	}
-	reg.MustRegister(m.commands, m.seconds, m.projected, m.lag, m.behind, m.gaps, m.trimmed, m.expired)
+	reg.MustRegister(m.commands, m.seconds, m.projected, m.lag, m.behind, m.gaps, m.trimmed, m.logBytes, m.logLimit, m.expired)
 	return m
 }

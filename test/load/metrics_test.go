@@ -1,0 +1,66 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// metrics reads what the platform exposes: series, with their labels, to values.
+func metrics(t *testing.T) map[string]float64 {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+shared.Ready().AdminAddr+"/metrics", http.NoBody)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, resp.Body.Close()) }()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	out := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		line := lines.Text()
+		cut := strings.LastIndexByte(line, ' ')
+		if cut < 0 || line[0] == '#' {
+			continue
+		}
+		out[line[:cut]], err = strconv.ParseFloat(line[cut+1:], 64)
+		require.NoError(t, err, line)
+	}
+	require.NoError(t, lines.Err())
+	return out
+}
+
+// metric is one series, which must be there.
+func metric(t *testing.T, series string) float64 {
+	t.Helper()
+	v, ok := metrics(t)[series]
+	require.True(t, ok, series)
+	return v
+}
+
+// holdings is what a process holds that it may leak.
+type holdings struct {
+	goroutines, files, resident, connections float64
+}
+
+func (h holdings) String() string {
+	return fmt.Sprintf("%.0f goroutines, %.0f files, %.0f MB resident, %.0f database connections", h.goroutines, h.files, h.resident/(1<<20), h.connections)
+}
+
+func held(t *testing.T) holdings {
+	t.Helper()
+	m := metrics(t)
+	for _, name := range []string{"go_goroutines", "process_open_fds", "process_resident_memory_bytes", `agentflow_db_pool_connections{service="catalog",state="in_use"}`} {
+		require.Contains(t, m, name)
+	}
+	return holdings{
+		goroutines: m["go_goroutines"], files: m["process_open_fds"], resident: m["process_resident_memory_bytes"],
+		connections: m[`agentflow_db_pool_connections{service="catalog",state="in_use"}`],
+	}
+}
