@@ -31,8 +31,9 @@ type Access struct {
 }
 
 // Provision makes the service's login, or brings it in order, and returns the URL with it. The
-// login owns nothing, has no right of its own, and cannot pass by row level security: it may only
-// become TenantRole or PlatformRole. Call it after Migrate. Several processes may call it at once.
+// login owns nothing, has no right of its own, and cannot pass by row level security: its sessions
+// begin as TenantRole, and it may become PlatformRole. Call it after Migrate. Several processes may
+// call it at once.
 func Provision(ctx context.Context, adminURL string, a Access) (string, error) {
 	if a.Role == "" {
 		a.Role = ServiceRole
@@ -128,6 +129,9 @@ func ensureLogin(ctx context.Context, pool *sql.DB, service string, a Access) er
 			return err
 		}
 	}
+	if err := ensureDefaults(ctx, pool, a.Role); err != nil {
+		return err
+	}
 	var connect bool
 	if err := pool.QueryRowContext(ctx, "select has_database_privilege($1, current_database(), 'connect')", a.Role).Scan(&connect); err != nil {
 		return err
@@ -137,6 +141,27 @@ func ensureLogin(ctx context.Context, pool *sql.DB, service string, a Access) er
 	}
 	_, err = pool.ExecContext(ctx, `do $$ begin execute format('grant connect on database %I to `+strings.ReplaceAll(role, "%", "%%")+`', current_database()); end $$`)
 	return err
+}
+
+// ensureDefaults makes every session of the login begin as TenantRole, in the schema: whoever looks
+// at the tables with it, say with psql, names a tenant and sees that tenant's rows. The service
+// itself takes on its role in each transaction.
+func ensureDefaults(ctx context.Context, pool *sql.DB, role string) error {
+	for _, set := range [][2]string{{"role", TenantRole}, {"search_path", Schema}} {
+		var stands bool
+		err := pool.QueryRowContext(ctx, "select coalesce($2 = any (rolconfig), false) from pg_roles where rolname = $1",
+			role, set[0]+"="+set[1]).Scan(&stands)
+		if err != nil {
+			return err
+		}
+		if stands {
+			continue
+		}
+		if _, err := pool.ExecContext(ctx, "alter role "+pq.QuoteIdentifier(role)+" set "+set[0]+" = "+pq.QuoteIdentifier(set[1])); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // logsIn tells whether the login works with the password it should have.
@@ -167,9 +192,9 @@ func CanBypass(ctx context.Context, databaseURL string) (can bool, err error) {
 	defer func() { err = errors.Join(err, pool.Close()) }()
 	err = pool.QueryRowContext(ctx, `
 		select r.rolsuper or r.rolbypassrls
-		       or has_database_privilege(current_user, current_database(), 'create')
-		       or exists (select from pg_namespace n where n.nspname = $1 and pg_has_role(n.nspowner, 'usage'))
-		from pg_roles r where r.rolname = current_user`, Schema).Scan(&can)
+		       or has_database_privilege(session_user, current_database(), 'create')
+		       or exists (select from pg_namespace n where n.nspname = $1 and pg_has_role(session_user, n.nspowner, 'usage'))
+		from pg_roles r where r.rolname = session_user -- the login, whatever its session has become`, Schema).Scan(&can)
 	if err != nil {
 		return false, fmt.Errorf("look at the login's rights: %w", err)
 	}

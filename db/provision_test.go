@@ -30,12 +30,25 @@ func TestProvision(t *testing.T) {
 
 	admin, pool := connect(t, database), connect(t, service)
 	fill(t, admin)
-	pool.SetMaxOpenConns(1) // the setting is the connection's
-	_, err = pool.ExecContext(t.Context(), "set app.tenant_id = 'acme'")
-	require.NoError(t, err)
+	pool.SetMaxOpenConns(1) // settings are the connection's
+	exec := func(statement string) error {
+		_, err := pool.ExecContext(t.Context(), statement)
+		return err
+	}
+	// A session of the login is a tenant's: it must say which, and sees that one's rows.
+	require.ErrorContains(t, exec("select * from tenants"), "app.tenant_id")
+	for tenant, seen := range map[string][]string{"acme": {"acme"}, "nobody": nil} {
+		require.NoError(t, exec("set app.tenant_id = '"+tenant+"'"))
+		require.Equal(t, seen, column(t, pool, "select id from tenants"), tenant)
+	}
+	require.NoError(t, exec("set app.tenant_id = 'acme'"))
+	require.ErrorContains(t, exec("insert into tenants select 'other', name, status, limits, version, created_at, updated_at, revision, last_seq from tenants"),
+		"row-level security")
+	require.Error(t, exec("set row_security = off; select * from tenants"), "the policies are not the session's to turn off")
+	// By itself it has no right at all.
+	require.NoError(t, exec("set role none"))
 	for _, table := range column(t, admin, "select tablename from pg_tables where schemaname = 'agentflow' order by 1") {
-		_, err := pool.ExecContext(t.Context(), "select * from "+table)
-		require.ErrorContains(t, err, "permission denied", table)
+		require.ErrorContains(t, exec("select * from "+table), "permission denied", table)
 	}
 	// A login of another name, with a password that changes.
 	for _, password := range []string{"first's \"%s", "second"} {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
@@ -19,18 +22,20 @@ type Config struct {
 	URL          string `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222" help:"NATS servers, comma-separated"`
 	User         string `env:"NATS_USER" help:"user name, if the server asks for one"`
 	Password     string `env:"NATS_PASSWORD" secret:"true" help:"password of NATS_USER"`
-	CredsFile    string `env:"NATS_CREDS_FILE" help:"credentials file (JWT and seed)"`
-	NKeyFile     string `env:"NATS_NKEY_FILE" help:"file with the nkey seed of this service"`
-	CAFile       string `env:"NATS_CA_FILE" help:"certificate authority of the NATS servers; turns TLS on"`
-	Partitions   int    `env:"EXECUTION_PARTITIONS" envDefault:"8" help:"partitions of the execution log, fixed at creation"`
-	Replicas     int    `env:"NATS_REPLICAS" envDefault:"1" help:"copies of every stream: 1 or 3"`
+	CredsFile    string `env:"NATS_CREDS_FILE" check:"file" help:"credentials file (JWT and seed)"`
+	NKeyFile     string `env:"NATS_NKEY_FILE" check:"file" help:"file with the nkey seed of this service"`
+	CAFile       string `env:"NATS_CA_FILE" check:"file" help:"certificate authority of the NATS servers; turns TLS on"`
+	Partitions   int    `env:"EXECUTION_PARTITIONS" envDefault:"8" check:"min=1,max=256" help:"partitions of the execution log, fixed at creation"`
+	Replicas     int    `env:"NATS_REPLICAS" envDefault:"1" check:"min=1,max=5" help:"copies of every stream: 1, or 3 where there are three servers"`
 	MaxBytes     int64  `env:"EXECUTION_LOG_MAX_BYTES" envDefault:"2147483648" help:"size of the hot execution log over all partitions, in bytes; when full, new requests get 503"`
 	CreateLayout bool   `env:"NATS_CREATE_STREAMS" envDefault:"true" help:"create streams and buckets that do not exist"`
 
 	// InProcess connects to a server in this process instead of URL.
 	InProcess nats.InProcessConnProvider `env:"-"`
-	Name      string                     `env:"-"` // shown by the server's connection list
+	Name      string                     `env:"-"` // shown by the server's connection list, and part of every inbox
+	CallsOnly bool                       `env:"-"` // answers and makes calls, and has no use for streams
 	Log       *zap.Logger                `env:"-"`
+	Tracer    trace.TracerProvider       `env:"-"` // nil: no spans
 }
 
 // Bus is a connection to NATS. It is safe for concurrent use.
@@ -39,6 +44,8 @@ type Bus struct {
 	nc  *nats.Conn
 	js  jetstream.JetStream
 	log *zap.Logger
+
+	tracer trace.Tracer
 
 	mu      sync.Mutex
 	streams map[string]jetstream.Stream
@@ -65,6 +72,9 @@ var (
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider()
 	}
 	if cfg.Partitions <= 0 {
 		cfg.Partitions = protocol.DefaultParts
@@ -111,6 +121,10 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	if cfg.CAFile != "" {
 		opts = append(opts, nats.RootCAs(cfg.CAFile))
 	}
+	if inboxName.MatchString(cfg.Name) {
+		// Inboxes of a service stand under its name, so that its user alone may listen to them.
+		opts = append(opts, nats.CustomInboxPrefix("_INBOX."+cfg.Name))
+	}
 	if cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(cfg.InProcess))
 	}
@@ -123,7 +137,10 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	b := &Bus{cfg: cfg, nc: nc, js: js, log: cfg.Log, streams: map[string]jetstream.Stream{}, kvs: map[string]jetstream.KeyValue{}}
+	b := &Bus{cfg: cfg, nc: nc, js: js, log: cfg.Log, tracer: cfg.Tracer.Tracer("agentflow/bus"), streams: map[string]jetstream.Stream{}, kvs: map[string]jetstream.KeyValue{}}
+	if cfg.CallsOnly {
+		return b, nil
+	}
 	if cfg.CreateLayout {
 		if err := b.createLayout(ctx); err != nil {
 			nc.Close()
@@ -135,6 +152,9 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	}
 	return b, nil
 }
+
+// inboxName matches the names that can be a token of a subject.
+var inboxName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // Close ends the connection after what was published has been written to the socket.
 func (b *Bus) Close() {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
@@ -30,7 +31,7 @@ func Request[Req, Resp any](ctx context.Context, b *Bus, call protocol.Call[Req,
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 	}
-	body, err := json.Marshal(req)
+	body, err := marshal(req)
 	if err != nil {
 		return zero, fmt.Errorf("call %s: encode: %w", call.Subject, err)
 	}
@@ -49,6 +50,9 @@ func Request[Req, Resp any](ctx context.Context, b *Bus, call protocol.Call[Req,
 
 // DecodeReply reads a reply to a call or a command.
 func DecodeReply[T any](body []byte) (T, error) {
+	if v, ok := decodeOK[T](body); ok {
+		return v, nil
+	}
 	var (
 		zero T
 		r    protocol.Reply[T]
@@ -79,6 +83,9 @@ func EncodeReply[T any](v T, err error) ([]byte, error) {
 	var perr *protocol.Error
 	switch {
 	case err == nil:
+		if body, generated, err := encodeOK(v); generated {
+			return body, err
+		}
 		r.OK = &v
 	case errors.As(err, &perr):
 		r.Error = perr
@@ -128,12 +135,13 @@ func Handle[Req, Resp any](s *Service, call protocol.Call[Req, Resp], fn func(co
 			resp Resp
 			err  error
 		)
-		ctx := extractTrace(s.ctx, nats.Header(r.Headers()))
-		if err = json.Unmarshal(r.Data(), &req); err != nil {
+		ctx, done := s.bus.Trace(extractTrace(s.ctx, nats.Header(r.Headers())), "call "+call.Subject, trace.SpanKindServer)
+		if err = unmarshal(r.Data(), &req); err != nil {
 			err = &protocol.Error{Code: protocol.CodeMalformed, Message: "call " + call.Subject + ": " + err.Error()}
 		} else if resp, err = guarded(ctx, req, fn); err != nil && protocol.CodeOf(err) == protocol.CodeInternal && !errors.Is(err, ErrUnavailable) {
-			s.bus.log.Error("call failed", zap.String("call", call.Subject), zap.Error(err))
+			s.bus.log.Error("call failed", append(askedFor(r.Data()), zap.String("call", call.Subject), zap.Error(err))...)
 		}
+		done(err)
 		body, err := EncodeReply(resp, err)
 		if err != nil {
 			s.bus.log.Error("call answer", zap.String("call", call.Subject), zap.Error(err))

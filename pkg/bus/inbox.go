@@ -24,7 +24,7 @@ func (b *Bus) Expect() (subject string, reply <-chan []byte, release func(), err
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.inboxes == nil {
-		in := &inboxes{prefix: nats.NewInbox() + ".", wait: map[string]chan []byte{}}
+		in := &inboxes{prefix: b.nc.NewInbox() + ".", wait: map[string]chan []byte{}}
 		if _, err := b.nc.Subscribe(in.prefix+"*", in.deliver); err != nil {
 			return "", nil, nil, fmt.Errorf("open reply inbox: %w", err)
 		}

@@ -15,15 +15,15 @@ import (
 // JobPolicy is how the queue of requested executions treats its takers.
 type JobPolicy struct {
 	AckWait time.Duration // a taker silent for so long has died
-	// MaxDeliver is the backstop for jobs that are never even started; fair play between tenants
-	// hands jobs back and counts as deliveries too, so it is far above the limit of takeovers.
+	// MaxDeliver is after how many deliveries a job is delivered no more, -1 for never: handing a job
+	// back counts as a delivery too, and a job past the limit stays where it is, unseen.
 	MaxDeliver int
 }
 
 // Job is one requested execution in the hands of this process.
 type Job struct {
 	Key       protocol.ExecutionKey
-	Record    protocol.Record // the requested commit
+	Record    protocol.Record // the commit that is the job: the first of its execution, one that carries it on, or a cancel
 	Delivered int             // 1 for the first taker
 	Backlog   uint64          // jobs of this partition not yet handed out, when this one was
 	msg       jetstream.Msg
@@ -32,8 +32,13 @@ type Job struct {
 // Ack says that the execution has ended.
 func (j *Job) Ack() error { return j.msg.Ack() }
 
-// InProgress keeps the job for another AckWait.
-func (j *Job) InProgress() error { return j.msg.InProgress() }
+// InProgress keeps the job for another AckWait, if it has not been given away meanwhile.
+func (j *Job) InProgress() error {
+	if err := j.msg.InProgress(); !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+		return err
+	}
+	return nil
+}
 
 // HandBack returns the job: to be delivered again at once, or after a delay.
 func (j *Job) HandBack(delay time.Duration) error {

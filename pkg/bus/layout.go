@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
@@ -35,7 +37,7 @@ func (b *Bus) createLayout(ctx context.Context) error {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			if err := fn(); err != nil {
+			if err := patiently(ctx, fn); err != nil {
 				mu.Lock()
 				errs = append(errs, fmt.Errorf("create %s: %w", what, err))
 				mu.Unlock()
@@ -72,6 +74,27 @@ func (b *Bus) createLayout(ctx context.Context) error {
 	})
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// layoutTries bounds how often one part of the layout is asked for; each try waits 5 s for its answer.
+const layoutTries = 10
+
+// patiently asks again when no answer came in time: a cluster that has just started elects leaders, and
+// making a stream of three copies takes several of them. Asking twice for the same makes one.
+func patiently(ctx context.Context, fn func() error) error {
+	for try := 1; ; try++ {
+		err := fn()
+		var api *jetstream.APIError
+		slow := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+			errors.As(err, &api) && api.Code == http.StatusServiceUnavailable
+		if !slow || try == layoutTries || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (b *Bus) createStream(ctx context.Context, cfg jetstream.StreamConfig) error {
@@ -125,11 +148,6 @@ func (b *Bus) streamConfigs() []jetstream.StreamConfig {
 			Name: protocol.StreamCatalog, Subjects: []string{protocol.CatalogSubjects}, Retention: jetstream.LimitsPolicy,
 			Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas, AllowDirect: true, DenyDelete: true, DenyPurge: true,
 			Duplicates: 2 * time.Minute,
-		},
-		{
-			Name: protocol.StreamTimers, Subjects: []string{protocol.SubjectTimer + ">", protocol.SubjectWake + ">"},
-			Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
-			AllowMsgSchedules: true, AllowDirect: true,
 		},
 	}
 	for p := range b.cfg.Partitions {

@@ -46,7 +46,6 @@ func TestLayout(t *testing.T) {
 	require.Zero(t, catalog.MaxAge)
 	require.LessOrEqual(t, catalog.MaxBytes, int64(0))
 	require.Equal(t, jetstream.WorkQueuePolicy, config(protocol.StreamCommands).Retention)
-	require.True(t, config(protocol.StreamTimers).AllowMsgSchedules)
 	for bucket, ttl := range map[string]time.Duration{protocol.BucketSpecs: 24 * time.Hour, protocol.BucketIdem: 24 * time.Hour} {
 		require.Equal(t, ttl, config("KV_"+bucket).MaxAge)
 	}

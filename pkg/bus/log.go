@@ -49,7 +49,7 @@ func (b *Bus) Append(ctx context.Context, key protocol.ExecutionKey, after uint6
 		}
 	}
 	subject := key.Log()
-	if after == 0 {
+	if after == 0 || protocol.Job(c.Events[0].Event) {
 		subject = key.Requested()
 	}
 	msg := &nats.Msg{Subject: subject, Data: body, Header: nats.Header{
@@ -153,17 +153,21 @@ func (b *Bus) Last(ctx context.Context, key protocol.ExecutionKey) (protocol.Rec
 	if err != nil {
 		return protocol.Record{}, err
 	}
-	raw, err := s.GetLastMsgForSubject(ctx, key.Log())
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		raw, err = s.GetLastMsgForSubject(ctx, key.Requested())
+	var last *jetstream.RawStreamMsg
+	for _, subject := range []string{key.Requested(), key.Log()} {
+		raw, err := s.GetLastMsgForSubject(ctx, subject)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case err != nil:
+			return protocol.Record{}, fmt.Errorf("read last commit of %s: %w", key.ID, err)
+		case last == nil || raw.Sequence > last.Sequence:
+			last = raw
+		}
 	}
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	if last == nil {
 		return protocol.Record{}, fmt.Errorf("execution %s: %w", key.ID, ErrNotFound)
 	}
-	if err != nil {
-		return protocol.Record{}, fmt.Errorf("read last commit of %s: %w", key.ID, err)
-	}
-	return record(raw.Header, raw.Data, raw.Sequence, raw.Time)
+	return record(last.Header, last.Data, last.Sequence, last.Time)
 }
 
 // Load returns the commits of an execution after the sequence given, in order. It goes back from

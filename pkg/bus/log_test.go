@@ -351,3 +351,44 @@ func BenchmarkLoad(b *testing.B) {
 		require.NoError(b, err)
 	}
 }
+
+// BenchmarkLoad50Of250k loads an execution of 50 commits from a partition of 250,000 messages.
+func BenchmarkLoad50Of250k(b *testing.B) {
+	const messages, commits = 250_000, 50
+	bus := open(b, func(c *bus.Config) { c.Partitions, c.MaxBytes = 1, 0 })
+	key := newKey(bus)
+	var after uint64
+	fill := func(n int) {
+		var writers sync.WaitGroup
+		for range 64 {
+			writers.Go(func() {
+				for range n / 64 {
+					if _, err := bus.Append(context.Background(), newKey(bus), 0, requested()); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		writers.Wait()
+	}
+	for n := range commits {
+		c := requested()
+		if n > 0 {
+			c = started(n)
+		}
+		var err error
+		after, err = bus.Append(context.Background(), key, after, c)
+		require.NoError(b, err)
+		fill(messages / commits) // its commits stand far from each other
+	}
+	state, err := bus.State(context.Background(), protocol.PartitionStream(0))
+	require.NoError(b, err)
+	require.Greater(b, state.Messages, uint64(messages*99/100))
+	for b.Loop() {
+		records, err := bus.Load(context.Background(), key, 0)
+		if err != nil || len(records) != commits {
+			b.Fatal(len(records), err)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
@@ -19,6 +20,7 @@ type LogMessage struct {
 	Catalog  *protocol.CatalogEvent // set instead of Record on the CATALOG stream
 	Sequence uint64
 	Body     []byte
+	Trace    trace.SpanContext // that it was written in; not valid when there was none
 }
 
 // Projection reads one stream from a sequence on, in order, for one projector.
@@ -125,7 +127,7 @@ func logMessage(m jetstream.Msg) (LogMessage, error) {
 	if err != nil {
 		return LogMessage{}, err
 	}
-	lm := LogMessage{Sequence: meta.Sequence.Stream, Body: m.Data()}
+	lm := LogMessage{Sequence: meta.Sequence.Stream, Body: m.Data(), Trace: traced(m.Headers())}
 	if meta.Stream == protocol.StreamCatalog {
 		var e protocol.CatalogEvent
 		if err := json.Unmarshal(m.Data(), &e); err != nil {
@@ -147,7 +149,8 @@ func logMessage(m jetstream.Msg) (LogMessage, error) {
 type StreamState struct {
 	First, Last     uint64
 	Messages, Bytes uint64
-	MaxBytes        uint64 // what it may hold; 0 is no limit
+	MaxBytes        uint64    // what it may hold; 0 is no limit
+	FirstTime       time.Time // when its first message was stored; zero when it has none
 }
 
 // State asks the server where a stream stands.
@@ -162,7 +165,7 @@ func (b *Bus) State(ctx context.Context, stream string) (StreamState, error) {
 	}
 	return StreamState{
 		First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs, Bytes: info.State.Bytes,
-		MaxBytes: uint64(max(0, info.Config.MaxBytes)),
+		MaxBytes: uint64(max(0, info.Config.MaxBytes)), FirstTime: info.State.FirstTime,
 	}, nil
 }
 

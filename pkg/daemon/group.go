@@ -45,6 +45,7 @@ type Group struct {
 	rt    *Runtime
 	parts []*part
 	ran   bool
+	outer bool // main's own, which runs before the service has started
 }
 
 type part struct {
@@ -95,6 +96,9 @@ func (g *Group) Run(ctx context.Context) error {
 	ended := make(chan *part, len(g.parts))
 	for _, p := range g.parts {
 		g.start(ctx, p, ended)
+	}
+	if !g.outer {
+		g.rt.Health.starting.Store(false)
 	}
 	var cause error
 	select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ const (
 	StatusDegraded = "degraded"  // an optional check fails; requests are still welcome
 	StatusNotReady = "not_ready" // a required check fails
 	StatusDraining = "draining"  // the process is about to end
+	StatusStarting = "starting"  // the service is not open yet
 	StatusOK       = "ok"
 	StatusFailed   = "failed"
 )
@@ -67,6 +69,8 @@ type checks struct {
 	list     []*healthCheck
 	report   Report
 	reported bool
+
+	starting atomic.Bool // held by main until the service runs
 
 	draining sync.Once
 	drained  chan struct{}
@@ -150,8 +154,12 @@ func (h *Health) Ready(ctx context.Context) Report {
 		report = h.run(ctx, list)
 		h.keep(report)
 	}
-	if h.Draining() {
+	switch {
+	case h.Draining():
 		report.Status = StatusDraining
+	case h.starting.Load():
+		// The admin port opens first. Checks that nobody has registered yet must not pass for good ones.
+		report.Status = StatusStarting
 	}
 	return report
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,6 +58,31 @@ func b2f(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// The admin port of a process opens before its service does: until the service's group runs, the process is not ready,
+// however few checks there are to fail.
+func TestHealthStarts(t *testing.T) {
+	t.Parallel()
+	rt, _ := start(t, quiet())
+	rt.Health.starting.Store(true)
+	require.Equal(t, StatusStarting, rt.Health.Ready(t.Context()).Status)
+	require.Equal(t, http.StatusServiceUnavailable, rt.Health.Ready(t.Context()).Code())
+	outer := rt.Group()
+	outer.outer = true
+	outer.Add(Part{Name: "service", Run: func(ctx context.Context) error {
+		require.Equal(t, StatusStarting, rt.Health.Ready(ctx).Status, "main's own group is not the service")
+		g := rt.Group()
+		g.Add(Part{Name: "work", Run: func(ctx context.Context) error {
+			for rt.Health.starting.Load() {
+				runtime.Gosched()
+			}
+			require.Equal(t, StatusReady, rt.Health.Ready(ctx).Status)
+			return nil
+		}})
+		return g.Run(ctx)
+	}})
+	require.ErrorIs(t, outer.Run(t.Context()), ErrEnded)
 }
 
 func TestHealthDrains(t *testing.T) {

@@ -145,7 +145,6 @@ func (p process[C]) serve() int {
 	err = p.supervise(rt, cfg, signals)
 	if err != nil {
 		rt.Log.Error("stopped", zap.Error(err))
-		rt.Capture(context.Background(), err)
 	} else {
 		rt.Log.Info("stopped")
 	}
@@ -172,7 +171,9 @@ func (p process[C]) supervise(rt *Runtime, cfg C, signals <-chan os.Signal) erro
 	if err != nil {
 		return err
 	}
+	rt.Health.starting.Store(true) // until the service's group runs
 	g := rt.Group()
+	g.outer = true
 	g.Timeout += doorTime
 	g.Add(admin.Part())
 	g.Add(Part{Name: p.name, Run: func(ctx context.Context) error { return p.run(ctx, rt, cfg) }})

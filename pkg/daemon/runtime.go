@@ -41,7 +41,7 @@ func revision() string {
 type Runtime struct {
 	Name    string
 	Version string
-	Log     *zap.Logger
+	Log     *zap.Logger     // what it logs at level error is reported to Sentry too
 	Level   zap.AtomicLevel // of Log, changeable at any time
 	// Metrics registers collectors; each metric gets the label service with this runtime's name. Names begin
 	// with agentflow_, and no label may take tenants, executions or anything else without bound as values.
@@ -54,6 +54,7 @@ type Runtime struct {
 
 	config   Common
 	base     *zap.Logger // Log before it had a name
+	plain    *zap.Logger // Log, whose errors are not reported
 	masks    *masks
 	registry *prometheus.Registry
 	panics   prometheus.Counter
@@ -109,7 +110,8 @@ func newRuntime(name string, c Common, stderr io.Writer) (*Runtime, error) {
 // name gives rt the things that bear its name.
 func (rt *Runtime) name(name string) {
 	rt.Name = name
-	rt.Log = rt.base.With(zap.String("service", name), zap.String("version", rt.Version))
+	rt.plain = rt.base.With(zap.String("service", name), zap.String("version", rt.Version))
+	rt.Log = rt.reported(context.Background(), rt.plain)
 	rt.Tracer = rt.traces.provider(name)
 	rt.Metrics = prometheus.WrapRegistererWith(prometheus.Labels{"service": name}, rt.registry)
 	rt.panics = prometheus.NewCounter(prometheus.CounterOpts{
@@ -139,16 +141,21 @@ func buildInfo() prometheus.Collector {
 	}, func() float64 { return 1 })
 }
 
-// Logger is Log with the scope of ctx, and the id of its trace.
+// Logger is Log with the scope of ctx, and the id of its trace; its reports have the trail of ctx.
 func (rt *Runtime) Logger(ctx context.Context) *zap.Logger {
+	return rt.reported(ctx, rt.scopedLog(ctx))
+}
+
+// scopedLog is Logger, whose errors are not reported.
+func (rt *Runtime) scopedLog(ctx context.Context) *zap.Logger {
 	fields := ScopeOf(ctx).Fields()
 	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
 		fields = append(fields, zap.String("trace_id", span.TraceID().String()))
 	}
 	if len(fields) == 0 {
-		return rt.Log
+		return rt.plain
 	}
-	return rt.Log.With(fields...)
+	return rt.plain.With(fields...)
 }
 
 // Mask keeps values out of logs and error reports from now on. Values under six characters stay visible.

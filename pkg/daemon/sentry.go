@@ -46,7 +46,8 @@ func (c Common) release() string {
 	return "agentflow@" + Version()
 }
 
-// Capture reports err with the scope, trail and trace of ctx. It does not log. A cancelled context is not worth a
+// Capture reports err with the scope, trail and trace of ctx. It does not log; what is logged as an error is reported
+// by itself. A cancelled context is not worth a
 // report, and a *PanicError has had its own.
 func (rt *Runtime) Capture(ctx context.Context, err error) {
 	var panicked *PanicError
@@ -55,6 +56,9 @@ func (rt *Runtime) Capture(ctx context.Context, err error) {
 	}
 	rt.sentry.CaptureException(err, &sentry.EventHint{Context: ctx, OriginalException: err}, rt.sentryScope(ctx))
 }
+
+// Reporting tells whether errors are reported at all.
+func (rt *Runtime) Reporting() bool { return rt.sentry != nil }
 
 // Breadcrumb notes a step on the way, for the report should an error follow. It costs nothing when reporting is
 // off, or when ctx has no scope.
@@ -108,7 +112,7 @@ func (rt *Runtime) Recover(ctx context.Context, err *error) {
 	stack := debug.Stack()
 	*err = &PanicError{Value: value, Stack: stack}
 	rt.panics.Inc()
-	rt.Logger(ctx).Error("panic", zap.Any("value", fmt.Sprint(value)), zap.ByteString("stack", stack))
+	rt.scopedLog(ctx).Error("panic", zap.Any("value", fmt.Sprint(value)), zap.ByteString("stack", stack))
 	if rt.sentry != nil {
 		rt.sentry.RecoverWithContext(ctx, value, &sentry.EventHint{RecoveredException: value}, rt.sentryScope(ctx))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/getsentry/sentry-go"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
 )
 
 // inbox is a server that takes error reports the way Sentry does.
@@ -319,4 +320,44 @@ func TestReportsThatCannotBeSent(t *testing.T) {
 
 	_, err := NewRuntime("testd", Common{LogLevel: "info", SentryDSN: "https://no-project.example.com", SentryEnvironment: "production"})
 	require.ErrorContains(t, err, "sentry")
+}
+
+// TestLoggedErrorsAreReported: whichever package logs an error, it is reported, with the fields that name a scope as
+// tags; warnings are only when they say so.
+func TestLoggedErrorsAreReported(t *testing.T) {
+	t.Parallel()
+	in := newInbox(t)
+	rt, deliver := reporting(t, in, func(c *Common) { c.LogLevel = "fatal" })
+	rt.Mask("hunter2-of-the-tenant")
+	service := rt.Service("catalog")
+	service.Log.Warn("slow")
+	service.Log.Info("said", zap.Bool(ReportedField, true))
+	service.Log.With(zap.String("tenant", "acme"), zap.String("request_id", "req-1")).Named("x").
+		Error("command failed", zap.Error(errors.New("hunter2-of-the-tenant is wrong")), zap.String("token", "PLANTED"), zap.Int("tries", 3))
+	service.Log.Warn("redis is away", zap.Bool(ReportedField, true))
+	service.Log.Error("crashed", zap.String("panic", "oh"), zap.ByteString("stack", []byte("main.go:1")))
+	service.Log.Error("ended", zap.Error(context.Canceled))
+	ctx := WithScope(t.Context(), Scope{Execution: "exec_1"})
+	service.Breadcrumb(ctx, "node", "began", nil)
+	service.Logger(ctx).Error("node failed", zap.Error(errTest))
+	func() (err error) { defer service.Recover(ctx, &err); panic("oh") }() //nolint:errcheck // only the report counts
+
+	events := deliver()
+	require.Len(t, events, 5)
+	for _, raw := range in.raw {
+		require.NotContains(t, raw, "PLANTED")
+		require.NotContains(t, raw, "hunter2")
+	}
+	failed := events[0]
+	require.Equal(t, map[string]any{"service": "catalog", "tenant": "acme", "request_id": "req-1"}, failed["tags"])
+	require.Equal(t, "error", failed["level"])
+	exceptions := failed["exception"].([]any)
+	require.Equal(t, "command failed: ***MASKED*** is wrong", exceptions[len(exceptions)-1].(map[string]any)["value"])
+	require.EqualValues(t, 3, failed["contexts"].(map[string]any)["log"].(map[string]any)["tries"])
+	require.Equal(t, "warning", events[1]["level"])
+	require.Equal(t, "redis is away", events[1]["message"])
+	require.Equal(t, "fatal", events[2]["level"])
+	require.Equal(t, "exec_1", events[3]["tags"].(map[string]any)["execution_id"])
+	require.Len(t, events[3]["breadcrumbs"], 1)
+	require.Equal(t, "fatal", events[4]["level"], "the panic, once")
 }

@@ -50,7 +50,8 @@ func (n *Notice) Bad(message string, err error) {
 	if !n.said.IsZero() && now.Sub(n.said) < n.every {
 		return
 	}
-	n.log.Warn(message, zap.Error(err), zap.Int("times", n.unsaid), zap.Duration("next_warning_after", n.every))
+	// Whoever operates the platform is to know, whether or not anybody reads warnings.
+	n.log.Warn(message, zap.Bool("reported", true), zap.Error(err), zap.Int("times", n.unsaid), zap.Duration("next_warning_after", n.every))
 	n.said, n.unsaid = now, 0
 }
 

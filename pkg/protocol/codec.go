@@ -14,6 +14,10 @@ import (
 
 //go:generate go run github.com/mailru/easyjson/easyjson@v0.9.2 -all -no_std_marshalers -output_filename events_easyjson.go events.go
 
+// The limiter is asked once for every request that has limits, and once for every node behind a queue.
+
+//go:generate go run github.com/mailru/easyjson/easyjson@v0.9.2 -all -no_std_marshalers -output_filename limiter_easyjson.go calls_limiter.go
+
 // MarshalEasyJSON writes TimeFormat, or null for the zero Time.
 func (t Time) MarshalEasyJSON(w *jwriter.Writer) {
 	if b, err := t.append(w.Buffer.Buf); err != nil {

@@ -192,6 +192,17 @@ func (Failed) event()          {}
 func (TimedOut) event()        {}
 func (Cancelled) event()       {}
 
+// Job tells whether a commit that begins with the event is a job: whoever is free has to look at the
+// execution.
+func Job(e Event) bool {
+	switch e.(type) {
+	case Requested, CancelRequested, Carried:
+		return true
+	case Started, NodeCompleted, NodeFailed, NodeRateLimited, Completed, Failed, TimedOut, Cancelled:
+	}
+	return false
+}
+
 // Terminal tells whether an event ends its execution.
 func Terminal(e Event) bool {
 	switch e.(type) {

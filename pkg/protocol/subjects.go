@@ -11,7 +11,6 @@ import (
 const (
 	StreamCommands  = "COMMANDS"
 	StreamCatalog   = "CATALOG"
-	StreamTimers    = "TIMERS"
 	BucketSpecs     = "specs"       // resolved specs by content hash
 	BucketIdem      = "idempotency" // tenant and key -> request hash and execution
 	BucketObjects   = "objects"     // values too large for a commit
@@ -27,8 +26,6 @@ const (
 	subjectProgress  = "agentflow.progress."
 	subjectSignal    = "agentflow.signal."
 	subjectCall      = "agentflow.call."
-	SubjectTimer     = "agentflow.timer."
-	SubjectWake      = "agentflow.wake."
 
 	CommandSubjects = subjectCommand + ">"
 	CatalogSubjects = subjectCatalog + ">"
@@ -69,7 +66,7 @@ func PartitionStream(p int) string { return "EXECUTIONS_" + strconv.Itoa(p) }
 // PartitionSubjects matches everything in one partition.
 func PartitionSubjects(p int) string { return subjectExecution + strconv.Itoa(p) + ".>" }
 
-// JobFilter matches the requested commits of one partition: the queue of work.
+// JobFilter matches the commits of one partition that are jobs: the queue of work.
 func JobFilter(p int) string { return subjectExecution + strconv.Itoa(p) + ".*.*." + leafRequested }
 
 // The two leaves of an execution's aggregate.
@@ -114,10 +111,10 @@ func (k ExecutionKey) root() string {
 // Stream is the stream that holds the aggregate.
 func (k ExecutionKey) Stream() string { return PartitionStream(k.Partition) }
 
-// Requested is the subject of the first commit.
+// Requested is the subject of the first commit, and of every later one that is a job (see Job).
 func (k ExecutionKey) Requested() string { return k.root() + leafRequested }
 
-// Log is the subject of every later commit.
+// Log is the subject of all others.
 func (k ExecutionKey) Log() string { return k.root() + leafLog }
 
 // All matches every commit of the aggregate: the subject of the fence.

@@ -347,3 +347,29 @@ func TestReduceSharesNothingThatChanges(t *testing.T) {
 	require.Equal(t, []any{nil, "one"}, one["db_result"])
 	require.Equal(t, []any{nil, "two"}, two["db_result"], "two branches append to one array without meeting")
 }
+
+// A list of nodes that is refused as a whole is one problem, not one for every edge that names a node in it.
+func TestNodesRefusedAsAWhole(t *testing.T) {
+	t.Parallel()
+	const n = workflow.MaxNodes + 1
+	var nodes, edges []string
+	for i := range n {
+		nodes = append(nodes, fmt.Sprintf(`{"id":"n%d","type":"input"}`, i))
+		edges = append(edges, fmt.Sprintf(`{"from":"n%d","to":"n%d"}`, i, i+1))
+	}
+	rest := `"start_node":"n0","edges":[` + strings.Join(edges[:n-1], ",") + `],"queues":[{"id":"q","from":"n0","to":"n1"}]`
+	for name, list := range map[string]string{
+		"too many": "[" + strings.Join(nodes, ",") + "]", "text": `"n0"`, "null": "null", "an object": `{"n0":{}}`,
+	} {
+		_, err := workflow.Parse([]byte(`{"nodes":` + list + `,` + rest + `}`))
+		var shape *workflow.ShapeError
+		require.ErrorAs(t, err, &shape, name)
+		require.Equal(t, 1, len(shape.Problems()), name) // the list may be too long to print
+		require.Equal(t, "nodes", shape.Problems()[0].Field, name)
+	}
+	_, err := workflow.Parse([]byte(`{` + rest + `}`))
+	var shape *workflow.ShapeError
+	require.ErrorAs(t, err, &shape)
+	require.Equal(t, 1, len(shape.Problems()))
+	require.Contains(t, shape.Problems()[0].Message, "required")
+}

@@ -74,8 +74,13 @@ type parser struct {
 	shapeErrors
 
 	ids     map[string]bool
+	unread  bool // there is no list of nodes to find ids in
 	targets int
 }
+
+// names tells whether a text is a node's id. Where the nodes were refused as a whole every text may be one: what is wrong
+// with them has been said.
+func (p *parser) names(id string) bool { return p.unread || p.ids[id] }
 
 func (p *parser) spec(root map[string]any) *Spec {
 	s := &Spec{
@@ -109,6 +114,8 @@ func (p *parser) spec(root map[string]any) *Spec {
 
 func (p *parser) nodes(root map[string]any) []Node {
 	v, there := root["nodes"]
+	given, isArray := v.([]any)
+	p.unread = !isArray || len(given) > MaxNodes
 	if !there {
 		p.missing(root, "nodes")
 		return nil
@@ -118,7 +125,7 @@ func (p *parser) nodes(root map[string]any) []Node {
 		return nil
 	}
 	list := p.array(root, "nodes", MaxNodes)
-	if given, isArray := v.([]any); isArray && len(given) == 0 {
+	if isArray && len(given) == 0 {
 		p.wrong("too_short", "List should have at least 1 item after validation, not 0", v, "nodes")
 	}
 	nodes := make([]Node, 0, len(list))
@@ -193,7 +200,7 @@ func (p *parser) startNode(root map[string]any) string {
 	case id == "":
 		p.add(Detail{Type: "string_too_short", Loc: []any{"start_node"}, Msg: "String should have at least 1 character", Input: v},
 			ProblemStartNodeMissing, "", "start_node is empty; name the node the workflow starts with")
-	case !p.ids[id]:
+	case !p.names(id):
 		p.dangling(ProblemStartNodeInvalid, "start_node", id, "start_node")
 	}
 	return id
@@ -228,7 +235,7 @@ func (p *parser) from(obj map[string]any, problemType string, loc ...any) string
 		}
 	}
 	id, ok := p.required(obj, key, loc...)
-	if ok && !p.ids[id] {
+	if ok && !p.names(id) {
 		p.dangling(problemType, locText(append(loc, "from")), id, append(loc, key)...)
 	}
 	return id
@@ -244,7 +251,7 @@ func (p *parser) to(obj map[string]any, i int) []string {
 	if !isList {
 		id, ok := p.required(obj, "to", "edges", i)
 		p.targets++
-		if ok && !p.ids[id] && !isEnd(id) {
+		if ok && !p.names(id) && !isEnd(id) {
 			p.dangling(ProblemEdgeTargetInvalid, locText([]any{"edges", i, "to"}), id, "edges", i, "to")
 		}
 		return []string{id}
@@ -262,7 +269,7 @@ func (p *parser) to(obj map[string]any, i int) []string {
 		switch {
 		case !ok:
 			p.wrong("string_type", "Input should be a valid string", item, "edges", i, "to", j)
-		case !p.ids[id] && !isEnd(id):
+		case !p.names(id) && !isEnd(id):
 			p.dangling(ProblemEdgeTargetInvalid, locText([]any{"edges", i, "to"}), id, "edges", i, "to", j)
 		}
 		to = append(to, id)
@@ -284,7 +291,7 @@ func (p *parser) queues(root map[string]any) []Queue {
 			continue
 		}
 		q := Queue{ID: p.otherID(obj, "queues", i), From: p.from(obj, ProblemQueueSourceInvalid, "queues", i)}
-		if q.To, ok = p.required(obj, "to", "queues", i); ok && !p.ids[q.To] && !isEnd(q.To) {
+		if q.To, ok = p.required(obj, "to", "queues", i); ok && !p.names(q.To) && !isEnd(q.To) {
 			p.dangling(ProblemQueueTargetInvalid, locText([]any{"queues", i, "to"}), q.To, "queues", i, "to")
 		}
 		q.Bandwidth = p.bandwidth(obj, i)

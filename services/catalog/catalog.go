@@ -54,7 +54,7 @@ const minConnections = 2
 
 // Main is catalog as a process of its own: it connects to NATS and runs.
 func Main(ctx context.Context, rt *daemon.Runtime, cfg Config) error {
-	cfg.Bus.Name, cfg.Bus.Log = rt.Name, rt.Log
+	cfg.Bus.Name, cfg.Bus.Log, cfg.Bus.Tracer = rt.Name, rt.Log, rt.Tracer
 	b, err := bus.Connect(ctx, cfg.Bus)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type Config struct {
 	AckWait     time.Duration `env:"EXECUTOR_ACK_WAIT_SECONDS" envDefault:"10" check:"min=1" help:"silence after which another executor takes an execution over, in seconds; the same for all executors"`
 	Takeovers   int           `env:"EXECUTOR_MAX_TAKEOVERS" envDefault:"5" check:"min=1" help:"executors that may die over one execution, without any progress, before it fails with DELIVERY_EXHAUSTED"`
 	NodeTimeout time.Duration `env:"NODE_TIMEOUT_SECONDS" envDefault:"60" check:"min=1" help:"time of a node that names no timeout_seconds, over all its attempts, in seconds"`
+	MaxState    int           `env:"EXECUTION_STATE_MAX_BYTES" envDefault:"16777216" check:"min=65536,max=50331648" help:"bytes that the values of one execution may take together; beyond them it fails with STATE_TOO_LARGE"`
 	Drain       time.Duration `env:"EXECUTOR_DRAIN_SECONDS" envDefault:"5" help:"time that running nodes get when the executor stops, in seconds; then their executions go to another one"`
 
 	SecretsAllow     string `env:"SECRETS_ALLOW" help:"environment variables that every tenant's sources may name, comma-separated, * at the end of a name; default: the well-known provider keys and AGENTFLOW_SECRET_*"`
@@ -42,7 +43,7 @@ func (Config) Defaults() map[string]string { return map[string]string{"ADMIN_ADD
 
 // Main is the executor as a process of its own: it connects to NATS and runs.
 func Main(ctx context.Context, rt *daemon.Runtime, cfg Config) error {
-	cfg.Bus.Name, cfg.Bus.Log = rt.Name, rt.Log
+	cfg.Bus.Name, cfg.Bus.Log, cfg.Bus.Tracer = rt.Name, rt.Log, rt.Tracer
 	b, err := bus.Connect(ctx, cfg.Bus)
 	if err != nil {
 		return err
@@ -65,10 +66,14 @@ func Run(ctx context.Context, rt *daemon.Runtime, b *bus.Bus, cfg Config) error 
 	}
 	limiter := limits.NewClient(b, cfg.Limits, rt.Log, rt.Metrics)
 	rt.Health.Register("limiter", false, limiter.Check)
+	parts := engine.Parts{Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Limiter: limiter, Mask: sources.Mask, Log: rt.Log}
+	if rt.Reporting() {
+		parts.Reports = rt
+	}
 	eng := engine.New(engine.Config{
 		Name: name(), Concurrency: cfg.Concurrency, AckWait: cfg.AckWait, Takeovers: cfg.Takeovers,
-		NodeTimeout: cfg.NodeTimeout, Drain: cfg.Drain,
-	}, engine.Parts{Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Limiter: limiter, Mask: sources.Mask, Log: rt.Log})
+		NodeTimeout: cfg.NodeTimeout, Drain: cfg.Drain, MaxState: cfg.MaxState,
+	}, parts)
 	for _, c := range eng.Collectors() {
 		if err := rt.Metrics.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)

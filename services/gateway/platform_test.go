@@ -23,6 +23,7 @@ import (
 	"github.com/agentflow/agentflow/pkg/typeid"
 	"github.com/agentflow/agentflow/pkg/workflow"
 	"github.com/agentflow/agentflow/services/gateway"
+	"github.com/agentflow/agentflow/services/gateway/contract"
 )
 
 func TestMain(m *testing.M) {
@@ -53,6 +54,27 @@ type platform struct {
 	client   *http.Client
 }
 
+// document is the OpenAPI document of the gateways here, which every answer is held against. It is the same
+// for all of them.
+func document(url string) (*contract.Contract, error) {
+	described.Do(func() {
+		wire := &http.Transport{DisableKeepAlives: true}
+		raw, err := contract.Fetch(url, wire)
+		if err != nil {
+			described.err = err
+			return
+		}
+		described.contract, described.err = contract.Load(raw)
+	})
+	return described.contract, described.err
+}
+
+var described struct {
+	sync.Once
+	contract *contract.Contract
+	err      error
+}
+
 type option func(*gateway.Config)
 
 func withoutKeys(c *gateway.Config) { c.AuthRequired = false }
@@ -63,12 +85,16 @@ func start(t testing.TB, options ...option) *platform {
 	ns, err := local.Start(local.Options{Dir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(ns.Stop)
-	p := &platform{t: t, nats: ns, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
+	wire := &http.Transport{MaxIdleConnsPerHost: 256}
+	p := &platform{t: t, nats: ns, client: &http.Client{Transport: wire}}
+	if _, measured := t.(*testing.B); !measured {
+		p.client.Transport = contract.Transport{Base: wire, Contract: document, Report: func(err error) { t.Error(err) }}
+	}
 	p.bus = p.connect()
 	p.catalog = standInCatalog(t, p.bus)
 	p.executor = standInExecutor(t, p.bus)
 	p.url = p.gateway(options...)
-	t.Cleanup(p.client.CloseIdleConnections)
+	t.Cleanup(wire.CloseIdleConnections)
 	return p
 }
 
@@ -159,6 +185,7 @@ func (p *platform) at(url, method, path, body string, headers ...string) answer 
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+	req.Host = req.Header.Get("Host") // "" is that of the address
 	resp, err := p.client.Do(req)
 	require.NoError(p.t, err)
 	defer func() { _ = resp.Body.Close() }()

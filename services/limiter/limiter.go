@@ -34,7 +34,7 @@ func (c Config) Validate() []error {
 
 // Main is the limiter as a process of its own: it connects to NATS and runs.
 func Main(ctx context.Context, rt *daemon.Runtime, cfg Config) error {
-	cfg.Bus.Name, cfg.Bus.Log = rt.Name, rt.Log
+	cfg.Bus.Name, cfg.Bus.Log, cfg.Bus.Tracer, cfg.Bus.CallsOnly = rt.Name, rt.Log, rt.Tracer, true
 	b, err := bus.Connect(ctx, cfg.Bus)
 	if err != nil {
 		return err

@@ -115,7 +115,7 @@ func TestLoginCannotBypass(t *testing.T) {
 	var super, bypass, inherit, owns bool
 	require.NoError(t, service.pool.QueryRow(t.Context(), `
 		select r.rolsuper, r.rolbypassrls, r.rolinherit, exists (select from pg_class where relowner = r.oid)
-		from pg_roles r where rolname = current_user`).Scan(&super, &bypass, &inherit, &owns))
+		from pg_roles r where rolname = session_user`).Scan(&super, &bypass, &inherit, &owns))
 	require.False(t, super || bypass || inherit || owns)
 	// Nor can the roles that it may become.
 	var n int

@@ -29,7 +29,7 @@ func TestQueriesAreLogged(t *testing.T) {
 	seed(t, owner)
 	_, err := service.GetWorkflow(t.Context(), "acme", "wf_acme", 0)
 	require.NoError(t, err)
-	entries := logs.FilterMessage("query").FilterField(zap.String("tenant_id", "acme")).All()
+	entries := logs.FilterMessage("query").FilterField(zap.String("tenant", "acme")).All()
 	require.NotEmpty(t, entries)
 	fields := entries[len(entries)-1].ContextMap()
 	require.Contains(t, fields["sql"], "from workflows")

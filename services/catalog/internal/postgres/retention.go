@@ -81,6 +81,21 @@ func (s *Store) ExpireExecutions(ctx context.Context, before time.Time, limit in
 	return n, err
 }
 
+// OldestExecution is when the oldest execution in the tables was requested; zero when there is none.
+func (s *Store) OldestExecution(ctx context.Context) (oldest time.Time, err error) {
+	err = s.read(ctx, platform, func(b *pgx.Batch) {
+		// Tenant by tenant, for which there is an index.
+		b.Queue(`
+			select coalesce(min(x.oldest), 'epoch') from tenants t
+			cross join lateral (select min(created_at) as oldest from executions where tenant_id = t.id) x`).
+			Query(one(func(r pgx.Rows) error { return r.Scan(&oldest) }))
+	})
+	if oldest.Unix() == 0 {
+		oldest = time.Time{}
+	}
+	return oldest, err
+}
+
 // ExpireDays frees the archive of what was stored before a day begins. The partition of a day
 // goes as a whole once no execution from before its end is left.
 func (s *Store) ExpireDays(ctx context.Context, before time.Time) (dropped []string, err error) {

@@ -95,7 +95,7 @@ func (t *tracer) end(ctx context.Context, err error, rows int64) {
 	}
 	tenant, _ := ctx.Value(tenantKey{}).(protocol.TenantID)
 	fields := []zap.Field{
-		zap.String("sql", strings.Join(strings.Fields(s.sql), " ")), zap.String("tenant_id", string(tenant)), zap.Duration("took", took),
+		zap.String("sql", strings.Join(strings.Fields(s.sql), " ")), zap.String("tenant", string(tenant)), zap.Duration("took", took),
 	}
 	if rows >= 0 {
 		fields = append(fields, zap.Int64("rows", rows))

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/agentflow/agentflow/pkg/credential"
 	"github.com/agentflow/agentflow/pkg/protocol"
-	"github.com/agentflow/agentflow/services/catalog/internal/credential"
 	"github.com/agentflow/agentflow/services/catalog/internal/postgres"
 )
 

@@ -12,6 +12,10 @@ import (
 // barrierPatience bounds how long a command waits for the tables.
 const barrierPatience = 5 * time.Second
 
+// lockedPatience bounds how long a command waits for the tables while it keeps others from its document, and a connection
+// from everybody. What the projector itself waits for is let go by then, and the command comes again.
+const lockedPatience = 2 * time.Second
+
 // awaitExecutions waits until the tables know of every execution that was accepted before.
 func awaitExecutions(ctx context.Context, s *Service, _ protocol.Command) error {
 	return s.AwaitTables(ctx, s.Streams()[1:])

@@ -2,8 +2,10 @@ package service
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -101,5 +103,62 @@ func BenchmarkProjection(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "executions/s")
 	if n := w.count("select count(*) from executions"); n != int64(b.N) {
 		b.Error(fmt.Sprint(n, " of ", b.N))
+	}
+}
+
+// BenchmarkLag writes 2,000 executions a second for five seconds, and measures how far the tables are
+// behind meanwhile, at most, and how long they take to catch up in the end.
+func BenchmarkLag(b *testing.B) {
+	const rate, length = 2000, 5 * time.Second
+	w := newWorld(b, options{poolSize: 20, partitions: 8})
+	acme := w.tenant("acme")
+	w.project()
+	behind := func() (n uint64) {
+		for p := range w.bus.Partitions() {
+			stream := protocol.PartitionStream(p)
+			state, err := w.bus.State(b.Context(), stream)
+			require.NoError(b, err)
+			_, projected, err := w.store.Needed(b.Context(), p, stream)
+			require.NoError(b, err)
+			n += state.Last - min(state.Last, projected)
+		}
+		return n
+	}
+	for b.Loop() {
+		var writers sync.WaitGroup
+		begun := time.Now()
+		var n atomic.Int64
+		for range clients {
+			writers.Go(func() {
+				for {
+					due := begun.Add(time.Duration(n.Add(1)) * time.Second / rate)
+					if due.Sub(begun) > length {
+						return
+					}
+					<-time.After(time.Until(due))
+					w.start(acme, protocol.Requested{WorkflowName: "bench"}).complete()
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { writers.Wait(); close(done) }()
+		var most uint64
+		for running := true; running; {
+			select {
+			case <-done:
+				running = false
+			case <-time.After(100 * time.Millisecond):
+				most = max(most, behind())
+			}
+		}
+		wrote := time.Since(begun).Seconds()
+		began := time.Now()
+		for behind() > 0 {
+			<-time.After(5 * time.Millisecond)
+		}
+		perSecond := float64(2*n.Load()) / wrote // each execution is two commits
+		b.ReportMetric(perSecond/2, "executions/s")
+		b.ReportMetric(float64(most)/perSecond*1000, "ms-behind")
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms-to-catch-up")
 	}
 }

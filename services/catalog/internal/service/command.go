@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/bus"
@@ -152,6 +154,8 @@ func (s *Service) Commands(ctx context.Context, concurrency int) error {
 		// What is in hand is finished when the service stops.
 		work, cancel := context.WithTimeout(m.Context(context.WithoutCancel(ctx)), commandTimeout)
 		defer cancel()
+		work, done := s.bus.Trace(work, "command "+s.verbLabel(m.Verb), trace.SpanKindConsumer, attribute.String("agentflow.tenant", string(m.Tenant)))
+		defer done(nil)
 		s.handle(work, m)
 	})
 }
@@ -160,7 +164,7 @@ func (s *Service) Commands(ctx context.Context, concurrency int) error {
 const commandTimeout = 20 * time.Second
 
 func (s *Service) handle(ctx context.Context, m *bus.CommandMessage) {
-	log := s.log.With(zap.String("command_id", m.ID), zap.String("verb", string(m.Verb)), zap.String("tenant_id", string(m.Tenant)))
+	log := s.log.With(zap.String("command_id", m.ID), zap.String("verb", string(m.Verb)), zap.String("tenant", string(m.Tenant)), zap.String("request_id", m.RequestID))
 	begun := s.now()
 	fresh := m.Stored.IsZero() || begun.Sub(m.Stored) < protocol.CommandPatience
 	answer, err := s.carryOutSafely(ctx, m.Command, fresh)

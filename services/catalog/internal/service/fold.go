@@ -42,7 +42,9 @@ func foldEvent(x *postgres.Execution, stamped protocol.Stamped, seq uint64) {
 	case protocol.Started:
 		begin(x, stamped.At)
 	case protocol.NodeCompleted:
-		begin(x, e.StartedAt)
+		if e.Attempt > 0 { // 0: taken over by a rerun, which has not begun by that
+			begin(x, e.StartedAt)
+		}
 		x.TokensUsed += e.Tokens
 		x.Cost = json.Number(workflow.AddDecimal(string(x.Cost), e.Cost))
 		x.NodesRun++
@@ -55,7 +57,9 @@ func foldEvent(x *postgres.Execution, stamped protocol.Stamped, seq uint64) {
 			n.Intent = *e.Intent
 		}
 	case protocol.NodeFailed:
-		begin(x, e.StartedAt)
+		if e.Attempt > 0 {
+			begin(x, e.StartedAt)
+		}
 		failure := e.Error
 		n := nodeRun(x, e.Node, e.Iteration)
 		*n = protocol.NodeRun{

@@ -110,7 +110,7 @@ func lists(w *world, t protocol.TenantID) map[string]func(ctx context.Context) (
 // rest of the store is its machinery.
 var platformFunctions = []string{
 	"ListTenants", "Checkpoint", "Checkpoints", "CatalogSeqs", "ArchivedAfter", "ArchivedPartitions", "ArchivedDays", "Needed", "PrepareDays",
-	"ExpireExecutions", "ExpireDays", "ExpireCommits", "ExpireRefusals", "Swap", "DropSchema", "Compare", "Count",
+	"ExpireExecutions", "ExpireDays", "ExpireCommits", "ExpireRefusals", "OldestExecution", "Swap", "DropSchema", "Compare", "Count",
 	"Platform", "Tenant", "Lead", "Close", "Ping", "Ready", "Collector",
 	// Exists tells what it tells on purpose; Refuse and RecordAudit only add to the tenant's own.
 	"Exists", "Refuse", "RecordAudit",

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
@@ -192,6 +193,56 @@ func TestRetention(t *testing.T) {
 	for days := range daysAhead {
 		require.EqualValues(t, 1, w.count("select count(*) from pg_class where relname = $1", partition(-days)))
 	}
+}
+
+// TestLargeValuesGoWithTheirExecutions: the object store is emptied behind the oldest execution that is left.
+func TestLargeValuesGoWithTheirExecutions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{partitions: 1})
+	acme := w.tenant("acme")
+	stop := w.project()
+	name, err := w.bus.PutObject(t.Context(), acme, []byte(`{"large":"value"}`))
+	require.NoError(t, err)
+	there := func() bool {
+		_, err := w.bus.GetObject(t.Context(), acme, name, 1<<10)
+		if err != nil {
+			require.ErrorIs(t, err, bus.ErrNotFound)
+		}
+		return err == nil
+	}
+	living := w.start(acme, protocol.Requested{Input: protocol.ReferTo(name, 17)})
+	w.settled()
+	const day = 24 * time.Hour
+	j, c := w.janitor(0, 30*day)
+	j.keepHouse(t.Context())
+	require.True(t, there())
+	c.at = c.at.Add(40 * day)
+	j.keepHouse(t.Context())
+	require.True(t, there(), "it still runs")
+
+	// It ends, but that is not projected yet: the tables know nothing of the end, and the log of all.
+	stop()
+	living.complete()
+	j.keepHouse(t.Context())
+	require.True(t, there())
+	w.project()
+	w.settled()
+	j.keepHouse(t.Context())
+	require.True(t, there(), "the log still holds its commits")
+	for range 2 {
+		_, err = j.trim(t.Context(), 0, nil)
+		require.NoError(t, err)
+	}
+	j.keepHouse(t.Context())
+	require.False(t, there())
+
+	kept, err := w.bus.PutObject(t.Context(), acme, []byte(`{"large":"value"}`))
+	require.NoError(t, err)
+	j.Retention = 0
+	c.at = c.at.Add(400 * day)
+	j.keepHouse(t.Context())
+	_, err = w.bus.GetObject(t.Context(), acme, kept, 1<<10)
+	require.NoError(t, err, "for ever is for ever")
 }
 
 func (w *world) sql(statement string, args ...any) {

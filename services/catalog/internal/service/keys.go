@@ -78,7 +78,12 @@ func updateKey(ctx context.Context, s *Service, r *room) (*decision, error) {
 	if in.Limits != nil {
 		k.Limits = in.Limits
 	}
-	if in.ExpiresAt != nil {
+	switch {
+	case in.NeverExpires && in.ExpiresAt != nil:
+		return nil, refuse(protocol.CodeInvalid, "expires_at", "a key that never expires has no expires_at")
+	case in.NeverExpires:
+		k.ExpiresAt = protocol.Time{}
+	case in.ExpiresAt != nil:
 		k.ExpiresAt = *in.ExpiresAt // in the past too: that ends the key now
 	}
 	if err := firstError(checkName(k.Name), checkScopes(k.Scopes), checkLimits(k.Limits)); err != nil {

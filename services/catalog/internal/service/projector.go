@@ -132,9 +132,11 @@ func (p *Projector) follow(ctx context.Context, stream string) error {
 			p.report(stream, nil)
 			continue
 		}
+		began := s.now()
 		if err := s.project(ctx, stream, at, batch); err != nil {
 			return err
 		}
+		s.bus.TraceProjected(batch, began)
 		at = batch[len(batch)-1].Sequence
 		p.report(stream, nil)
 		s.observe(stream, batch, reader.Waiting())

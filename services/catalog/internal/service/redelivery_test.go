@@ -263,3 +263,48 @@ func TestCommandsOverTheBus(t *testing.T) {
 	_, err = ask(command("acme", protocol.VerbTenantUpdate, "no object"))
 	requireCode(t, err, protocol.CodeMalformed)
 }
+
+// A workflow that is in the log, and whose command died before its row was, holds its source: whether it was written
+// before the deletion began or between its first look and its lock.
+func TestSourceOfAWorkflowOnItsWay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	stop := w.project()
+	acme := w.tenant("acme")
+	do[protocol.KeptSource](w, acme, protocol.VerbSourceCreate, llm("main"))
+	w.settled()
+
+	// The deletion stands before its lock, having seen that nobody uses the source; then the workflow is written.
+	die := func(_ context.Context, s string) error {
+		if s == "appended" {
+			return errCrash
+		}
+		return nil
+	}
+	deletion := verbs[protocol.VerbSourceDelete]
+	deletion.prepare = func(context.Context, *Service, protocol.Command) error { return nil }
+	dying := *w.Service
+	dying.step = die
+	// While nobody brings the log into the tables, a deletion is put off.
+	stop()
+	create := command(acme, protocol.VerbWorkflowCreate, protocol.CreateWorkflow{Name: "on its way", Spec: plain("main")})
+	_, err := dying.CarryOut(t.Context(), create, true)
+	require.ErrorIs(t, err, errCrash)
+	del := command(acme, protocol.VerbSourceDelete, protocol.DeleteSource{ID: "main"})
+	_, err = w.attempt(t.Context(), deletion, del, "main", true)
+	require.ErrorIs(t, err, postgres.ErrUnavailable)
+	w.project()
+	_, err = w.attempt(t.Context(), deletion, del, "main", true)
+	refusal := refusalOf(t, err, protocol.CodeConflict)
+	require.Contains(t, refusal.Message, "on its way")
+	// Nor may it become something else.
+	other := "image"
+	update := protocol.UpdateSource{ID: "main", Kind: &other}
+	_, err = try[protocol.KeptSource](w, acme, protocol.VerbSourceUpdate, update)
+	requireCode(t, err, protocol.CodeConflict)
+
+	made, err := send[protocol.Workflow](w, create)
+	require.NoError(t, err)
+	do[protocol.Workflow](w, acme, protocol.VerbWorkflowDelete, protocol.DeleteWorkflow{ID: made.ID})
+	do[protocol.KeptSource](w, acme, protocol.VerbSourceDelete, protocol.DeleteSource{ID: "main"})
+}

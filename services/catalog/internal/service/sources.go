@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/agentflow/agentflow/pkg/credential"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/workflow"
-	"github.com/agentflow/agentflow/services/catalog/internal/credential"
 )
 
 // sourceName is what people may call a source: it stands in workflows, URLs and log lines.
@@ -56,7 +56,7 @@ func createSource(ctx context.Context, s *Service, r *room) (*decision, error) {
 		if err != nil {
 			return nil, err
 		}
-		return replaceSource(ctx, r, src, in.Source, in.Name)
+		return replaceSource(ctx, s, r, src, in.Source, in.Name)
 	}
 	version := 1
 	if r.last.Type != "" {
@@ -101,13 +101,13 @@ func updateSource(ctx context.Context, s *Service, r *room) (*decision, error) {
 	if err := checkSource(next, name); err != nil {
 		return nil, err
 	}
-	return replaceSource(ctx, r, src, next, name)
+	return replaceSource(ctx, s, r, src, next, name)
 }
 
 // replaceSource changes a source, unless that would break the workflows that use it.
-func replaceSource(ctx context.Context, r *room, src protocol.KeptSource, next workflow.Source, name string) (*decision, error) {
+func replaceSource(ctx context.Context, s *Service, r *room, src protocol.KeptSource, next workflow.Source, name string) (*decision, error) {
 	if next.Kind != src.Kind {
-		use, err := r.tx.UsersOf(ctx, r.cmd.Tenant, r.id)
+		use, err := s.usersOf(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +144,7 @@ func deleteSource(ctx context.Context, s *Service, r *room) (*decision, error) {
 	if err := checkVersion(in.IfMatch, src.Version); err != nil {
 		return nil, err
 	}
-	use, err := r.tx.UsersOf(ctx, r.cmd.Tenant, r.id)
+	use, err := s.usersOf(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +154,18 @@ func deleteSource(ctx context.Context, s *Service, r *room) (*decision, error) {
 	src.Status, src.DeletedAt, src.DeletedBy = protocol.SourceDeleted, r.at, r.cmd.Actor
 	src.UpdatedAt, src.UpdatedBy = r.at, r.cmd.Actor
 	return &decision{"source_deleted.v1", src}, nil
+}
+
+// usersOf tells which workflows name the source that is locked. A workflow whose command ended between the log and the
+// tables, and gave its hold on the source back, is among them: the tables first take what the log has by now, and whoever
+// names the source from here on waits for the lock.
+func (s *Service) usersOf(ctx context.Context, r *room) (protocol.InUse, error) {
+	wait, cancel := context.WithTimeout(ctx, lockedPatience)
+	defer cancel()
+	if err := s.AwaitTables(wait, []string{protocol.StreamCatalog}); err != nil {
+		return protocol.InUse{}, err
+	}
+	return r.tx.UsersOf(ctx, r.cmd.Tenant, r.id)
 }
 
 func inUse(id string, use protocol.InUse, what string) error {

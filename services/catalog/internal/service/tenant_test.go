@@ -8,9 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/pkg/credential"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/typeid"
-	"github.com/agentflow/agentflow/services/catalog/internal/credential"
 )
 
 func TestTenantsAndKeys(t *testing.T) {
@@ -64,6 +64,12 @@ func TestTenantsAndKeys(t *testing.T) {
 		require.Len(t, l.Items, n, status)
 	}
 
+	eternal := do[protocol.Key](w, acme, protocol.VerbKeyUpdate, protocol.UpdateKey{ID: made.ID, NeverExpires: true})
+	require.True(t, eternal.ExpiresAt.IsZero())
+	require.Equal(t, protocol.StatusActive, eternal.Status)
+	_, err = try[protocol.Key](w, acme, protocol.VerbKeyUpdate, protocol.UpdateKey{ID: made.ID, NeverExpires: true, ExpiresAt: &past})
+	require.Equal(t, "expires_at", refusalOf(t, err, protocol.CodeInvalid).Field)
+
 	revoked := do[protocol.Key](w, acme, protocol.VerbKeyRevoke, protocol.RevokeKey{ID: made.ID})
 	require.Equal(t, protocol.StatusRevoked, revoked.Status)
 	again := do[protocol.Key](w, acme, protocol.VerbKeyRevoke, protocol.RevokeKey{ID: made.ID})
@@ -105,7 +111,7 @@ func TestTenantsAndKeys(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, []string{
-		"tenant_created", "key_created", "key_rotated", "key_updated", "key_revoked", "tenant_suspended", "tenant_resumed",
+		"tenant_created", "key_created", "key_rotated", "key_updated", "key_updated", "key_revoked", "tenant_suspended", "tenant_resumed",
 	}, actions)
 }
 

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agentflow/agentflow/pkg/credential"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/workflow"
-	"github.com/agentflow/agentflow/services/catalog/internal/credential"
 )
 
 // maxSpec bounds a workflow document.
@@ -191,7 +191,7 @@ func (s *Service) checkSpec(ctx context.Context, r *room, raw json.RawMessage) (
 		kind, ok := kinds[id]
 		return kind, ok
 	}})
-	report.Errors = append(report.Errors, credentials(spec)...)
+	report.Errors = append(report.Errors, credential.InSpec(spec)...)
 	if len(report.Errors) > 0 {
 		return nil, invalidWorkflow(report)
 	}
@@ -206,22 +206,6 @@ func invalidWorkflow(report workflow.Report) error {
 		message += fmt.Sprintf(" (and %d more)", n-1)
 	}
 	return &protocol.Error{Code: protocol.CodeWorkflowInvalid, Field: "spec", Message: message, Details: report}
-}
-
-// credentials are the secrets that a spec holds, in its sources and its nodes.
-func credentials(spec *workflow.Spec) []workflow.Problem {
-	var list []workflow.Problem
-	for i, src := range spec.Sources {
-		for _, f := range credential.Check(fmt.Sprintf("sources[%d].config", i), src.Config) {
-			list = append(list, workflow.NewProblem(workflow.ProblemMetadataInvalid, "", f.Field, "%s %s", f.Field, f.Message))
-		}
-	}
-	for _, n := range spec.Nodes {
-		for _, f := range credential.CheckNode("metadata", n.Metadata) {
-			list = append(list, workflow.NewProblem(workflow.ProblemMetadataInvalid, n.ID, f.Field, "%s %s", f.Field, f.Message))
-		}
-	}
-	return list
 }
 
 // usedBy is usedSources of a spec that has been read.

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/execution"
@@ -96,16 +98,21 @@ func (r *run) input(step execution.Run, progress func(string)) node.Input {
 // try runs a node and turns a panic into an error: one node's bug must not take the others down.
 func (e *Engine) try(ctx context.Context, in node.Input) (res execution.Result, err error) {
 	began := time.Now()
+	ctx, done := e.bus.Trace(ctx, "node "+in.Node.Type, trace.SpanKindInternal,
+		attribute.String("agentflow.node.id", in.Node.ID), attribute.String("agentflow.node.type", in.Node.Type))
+	defer func() { done(e.failed(err)) }() // when err is final
 	defer func() {
 		if p := recover(); p != nil {
-			e.log.Error("node panicked", zap.String("node", in.Node.ID), zap.String("type", in.Node.Type), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			e.logger(ctx).Error("node panicked", zap.String("node", in.Node.ID), zap.String("type", in.Node.Type), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 			err = errors.New("internal error in node type " + in.Node.Type)
 		}
 		if res.StartedAt.IsZero() {
 			res.StartedAt = began
 		}
-		e.metrics.node(in.Node.Type, err, time.Since(began))
+		e.metrics.node(in.Node.Type, res.Tokens, err, time.Since(began))
+		e.noteEnd(ctx, in, err, time.Since(began))
 	}()
+	e.noteBegin(ctx, in)
 	return node.Run(ctx, e.outside, in)
 }
 

@@ -35,6 +35,7 @@ func (r *run) commit(ctx context.Context) error {
 		if err := r.engine.encode(ctx, r.key.Tenant, &c); err != nil {
 			return err
 		}
+		sent := time.Now()
 		seq, err := r.engine.bus.Append(ctx, r.key, r.seq, c)
 		if errors.Is(err, bus.ErrConflict) {
 			if err := r.rebase(ctx); err != nil {
@@ -46,7 +47,7 @@ func (r *run) commit(ctx context.Context) error {
 			return fmt.Errorf("commit: %w", err)
 		}
 		r.engine.metrics.commits.Inc()
-		r.seq, r.pending = seq, nil
+		r.seq, r.pending, r.known = seq, nil, sent
 		if r.state.Done() {
 			// What the gateway waits for is the end alone; c.Events has large values moved away already.
 			r.reply(encodeEnd(c.Events[len(c.Events)-1]))

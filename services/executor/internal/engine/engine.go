@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/pkg/bus"
@@ -31,10 +33,15 @@ type Config struct {
 	Takeovers   int           // how many executors may die over one execution
 	NodeTimeout time.Duration // of a node that names none
 	Drain       time.Duration // what running nodes get when the engine stops
+	MaxState    int           // bytes that the values of one execution may take; 0: any number
+	LongWait    time.Duration // a longer one gives its slot back; 0: 5 s
+	CarryAfter  time.Duration // a job that waits and is older is moved to the end of the log; 0: 2 min
 }
 
-// maxDeliver is a backstop far above Takeovers: jobs handed back for fairness count as delivered.
-const maxDeliver = 10_000
+// maxDeliver sets no limit. Jobs handed back for fairness or for a wait count as delivered too, and one
+// past the limit would stay in the log for ever, delivered to nobody. What an executor dies of is
+// counted in the log (Takeovers).
+const maxDeliver = -1
 
 // Engine takes and runs executions.
 type Engine struct {
@@ -46,6 +53,7 @@ type Engine struct {
 	mask    func(string) string
 	plans   *workflow.Cache
 	log     *zap.Logger
+	reports reports // nil: none
 	metrics *metrics
 
 	slots chan struct{}
@@ -68,12 +76,19 @@ type Parts struct {
 	Limiter *limits.Client
 	Mask    func(string) string // takes secrets out of what will be stored
 	Log     *zap.Logger
+	Reports reports // nil: nobody is told of executions that fail
 }
 
 // New makes an engine. Run starts it.
 func New(cfg Config, p Parts) *Engine {
+	if cfg.LongWait == 0 {
+		cfg.LongWait = longWait
+	}
+	if cfg.CarryAfter == 0 {
+		cfg.CarryAfter = carryAfter
+	}
 	return &Engine{
-		cfg: cfg, bus: p.Bus, outside: p.Outside, queue: p.Queue, closer: p.Limiter, mask: p.Mask, log: p.Log,
+		cfg: cfg, bus: p.Bus, outside: p.Outside, queue: p.Queue, closer: p.Limiter, mask: p.Mask, log: p.Log, reports: p.Reports,
 		plans: workflow.NewCache(1024), metrics: newMetrics(), slots: make(chan struct{}, cfg.Concurrency),
 		running: map[protocol.ExecutionID]*run{}, shares: newShares(cfg.Concurrency),
 	}
@@ -254,9 +269,12 @@ func (e *Engine) execute(ctx context.Context, j *bus.Job) {
 		return
 	}
 	defer e.leave(r)
-	ctx = j.Context(ctx)
+	ctx, done := e.bus.Trace(j.Context(ctx), "execute", trace.SpanKindConsumer,
+		attribute.String("agentflow.tenant", string(j.Key.Tenant)), attribute.String("agentflow.execution_id", string(j.Key.ID)), attribute.Int("agentflow.delivery", j.Delivered))
+	ctx = e.scoped(ctx, j)
 	began := time.Now()
 	end, err := r.play(ctx)
+	done(ending(end, err))
 	switch {
 	case errors.Is(err, bus.ErrConflict):
 		e.metrics.lost.Inc()
@@ -265,6 +283,8 @@ func (e *Engine) execute(ctx context.Context, j *bus.Job) {
 		// The log was trimmed behind an execution that had ended; only the acknowledgement was lost.
 		e.log.Info("job of a trimmed execution dropped", r.fields()...)
 		_ = j.Ack() // else it comes once more
+	case errors.Is(err, errCarried):
+		_ = j.Ack() // else it comes once more, and finds the newer one again
 	case errors.Is(err, errHandOver):
 		e.handBack(j, r.comeBack)
 	case err != nil:
@@ -272,6 +292,8 @@ func (e *Engine) execute(ctx context.Context, j *bus.Job) {
 		e.handBack(j, time.Second)
 	default:
 		e.metrics.observe(end, time.Since(began))
+		e.metrics.timeouts.count(r.state.Request.WorkflowID, end)
+		e.report(ctx, end)
 		if err := j.Ack(); err != nil {
 			// It is delivered again, found ended, and acknowledged then.
 			e.log.Warn("job not acknowledged", append(r.fields(), zap.Error(err))...)
@@ -300,16 +322,19 @@ func (e *Engine) leave(r *run) {
 // plan finds the compiled plan of a request: by its hash in the cache, else from the spec that
 // rides along, else from the bucket.
 func (e *Engine) plan(ctx context.Context, t protocol.TenantID, req protocol.Requested) (*workflow.Plan, error) {
-	p, err := e.plans.Plan(req.SpecHash, func() ([]byte, error) {
-		if len(req.Spec) > 0 {
-			return req.Spec, nil
-		}
-		return e.bus.GetSpec(ctx, t, req.SpecHash)
-	})
+	p, err := e.plans.Plan(req.SpecHash, func() ([]byte, error) { return e.spec(ctx, t, req) })
 	if err != nil {
 		return nil, fmt.Errorf("spec %s: %w", req.SpecHash, err)
 	}
 	return p, nil
+}
+
+// spec is the document of a request.
+func (e *Engine) spec(ctx context.Context, t protocol.TenantID, req protocol.Requested) ([]byte, error) {
+	if len(req.Spec) > 0 {
+		return req.Spec, nil
+	}
+	return e.bus.GetSpec(ctx, t, req.SpecHash)
 }
 
 func pause(ctx context.Context, d time.Duration) {

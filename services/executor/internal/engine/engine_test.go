@@ -30,17 +30,26 @@ const tenant = protocol.TenantID("acme")
 
 // bench is a NATS server and what tests do with it.
 type platform struct {
-	t      *testing.T
+	t      testing.TB
 	server *local.Server
 	bus    *bus.Bus
+	mask   func(string) string  // of the executors; nil for that of their sources
+	gather *prometheus.Registry // of all executors
+	fuse   source.BreakerConfig // of the executors' sources
 }
 
-func newPlatform(t *testing.T) *platform {
+func newPlatform(t testing.TB) *platform {
 	t.Helper()
-	server, err := local.Start(local.Options{Dir: t.TempDir(), Port: -1})
+	return platformOn(t, t.TempDir())
+}
+
+// platformOn starts a server on a data folder, which may have been used before.
+func platformOn(t testing.TB, dir string) *platform {
+	t.Helper()
+	server, err := local.Start(local.Options{Dir: dir, Port: -1})
 	require.NoError(t, err)
 	t.Cleanup(server.Stop)
-	p := &platform{t: t, server: server}
+	p := &platform{t: t, server: server, gather: prometheus.NewRegistry()}
 	p.bus = p.connect()
 	return p
 }
@@ -57,7 +66,7 @@ func (p *platform) connect() *bus.Bus {
 func (p *platform) executor(cfg engine.Config) (stop func()) {
 	p.t.Helper()
 	b := p.connect()
-	sources, err := source.New(source.Config{EgressAllow: "127.0.0.0/8"})
+	sources, err := source.New(source.Config{EgressAllow: "127.0.0.0/8", Breaker: p.fuse})
 	require.NoError(p.t, err)
 	limiter := limits.NewClient(b, limits.Config{TimeoutMS: 100}, zap.NewNop(), prometheus.NewRegistry())
 	if cfg.Concurrency == 0 {
@@ -75,10 +84,17 @@ func (p *platform) executor(cfg engine.Config) (stop func()) {
 	if cfg.Name == "" {
 		cfg.Name = "test"
 	}
+	mask := sources.Mask
+	if p.mask != nil {
+		mask = p.mask
+	}
 	e := engine.New(cfg, engine.Parts{
-		Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Limiter: limiter, Mask: sources.Mask,
+		Bus: b, Outside: sources, Queue: limits.NewQueue(limiter), Limiter: limiter, Mask: mask,
 		Log: zaptest.NewLogger(p.t, zaptest.Level(zap.WarnLevel)),
 	})
+	for _, c := range e.Collectors() {
+		_ = p.gather.Register(c) // of several executors, the first one's count
+	}
 	ctx, cancel := context.WithCancel(p.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -94,6 +110,36 @@ func (p *platform) executor(cfg engine.Config) (stop func()) {
 	}
 	p.t.Cleanup(stop)
 	return stop
+}
+
+// events are the names of what the log of an execution holds now.
+func (p *platform) events(key protocol.ExecutionKey) string {
+	p.t.Helper()
+	records, err := p.bus.Load(p.t.Context(), key, 0)
+	require.NoError(p.t, err)
+	var events []protocol.Event
+	for _, rec := range records {
+		for _, e := range rec.Events {
+			events = append(events, e.Event)
+		}
+	}
+	return names(events)
+}
+
+// metric is the sum of a counter or gauge over its labels, of the first executor.
+func (p *platform) metric(name string) float64 {
+	p.t.Helper()
+	families, err := p.gather.Gather()
+	require.NoError(p.t, err)
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // request accepts an execution as the gateway does.
@@ -210,7 +256,7 @@ type calls struct {
 	keys map[string]int // by Idempotency-Key
 }
 
-func newCalls(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Request)) *calls {
+func newCalls(t testing.TB, answer func(n int, w http.ResponseWriter, r *http.Request)) *calls {
 	t.Helper()
 	c := &calls{keys: map[string]int{}}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -20,11 +20,14 @@ type metrics struct {
 	takeovers prometheus.Counter
 	lost      prometheus.Counter
 	deferred  prometheus.Counter
+	exhausted prometheus.Counter
+	tokens    *prometheus.CounterVec
+	timeouts  *timeouts
 }
 
 func newMetrics() *metrics {
 	buckets := prometheus.ExponentialBuckets(0.0005, 2.5, 14)
-	return &metrics{
+	m := &metrics{
 		ended:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "agentflow_executions_ended_total", Help: "Executions that reached their terminal event here."}, []string{"status"}),
 		duration:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "agentflow_execution_run_seconds", Help: "Time an execution was in the hands of this executor.", Buckets: buckets}),
 		nodes:     prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "agentflow_node_run_seconds", Help: "Time one attempt of a node took.", Buckets: buckets}, []string{"type"}),
@@ -35,13 +38,22 @@ func newMetrics() *metrics {
 		takeovers: prometheus.NewCounter(prometheus.CounterOpts{Name: "agentflow_takeovers_total", Help: "Executions taken up after a first delivery."}),
 		lost:      prometheus.NewCounter(prometheus.CounterOpts{Name: "agentflow_fences_lost_total", Help: "Executions let go because another executor had committed."}),
 		deferred:  prometheus.NewCounter(prometheus.CounterOpts{Name: "agentflow_jobs_deferred_total", Help: "Jobs handed back because their tenant had its share."}),
+		exhausted: prometheus.NewCounter(prometheus.CounterOpts{Name: "agentflow_executions_exhausted_total", Help: "Executions given up because executors died over them again and again."}),
+		tokens:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "agentflow_node_tokens_total", Help: "Tokens that models used, by type of node."}, []string{"type"}),
+		timeouts:  newTimeouts(),
 	}
+	// From the start, so that the first failure is seen as an increase.
+	for _, status := range []string{"completed", "failed", "timed_out", "cancelled"} {
+		m.ended.WithLabelValues(status)
+	}
+	m.tokens.WithLabelValues("llm")
+	return m
 }
 
 // Collectors are to be registered by the owner of the engine.
 func (e *Engine) Collectors() []prometheus.Collector {
 	m := e.metrics
-	return []prometheus.Collector{m.ended, m.duration, m.nodes, m.failures, m.retries, m.running, m.commits, m.takeovers, m.lost, m.deferred}
+	return []prometheus.Collector{m.ended, m.duration, m.nodes, m.failures, m.retries, m.running, m.commits, m.takeovers, m.lost, m.deferred, m.exhausted, m.tokens, m.timeouts}
 }
 
 func (m *metrics) observe(end protocol.Event, took time.Duration) {
@@ -65,7 +77,10 @@ func status(end protocol.Event) string {
 	return "other"
 }
 
-func (m *metrics) node(nodeType string, err error, took time.Duration) {
+func (m *metrics) node(nodeType string, tokens int64, err error, took time.Duration) {
+	if tokens > 0 {
+		m.tokens.WithLabelValues(nodeType).Add(float64(tokens))
+	}
 	m.nodes.WithLabelValues(nodeType).Observe(took.Seconds())
 	if err == nil {
 		return

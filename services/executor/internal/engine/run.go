@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,7 +18,7 @@ import (
 // errHandOver ends a run that is to be taken up again later, here or elsewhere.
 var errHandOver = errors.New("handed over")
 
-// longWait is how long a wait may be that holds a slot of the executor.
+// longWait is how long a wait may be that holds a slot of the executor, unless Config says otherwise.
 const longWait = 5 * time.Second
 
 // run is one execution in the hands of this process. Its goroutine alone touches it, but for
@@ -33,6 +34,8 @@ type run struct {
 
 	state    *execution.State
 	seq      uint64             // of the newest commit we know
+	known    time.Time          // when we last knew that it is the newest
+	size     int                // about how large the values are
 	pending  []protocol.Stamped // applied to the state, not yet committed
 	started  bool               // the started event stands, so the outside may be touched
 	flying   map[int]context.CancelFunc
@@ -55,8 +58,13 @@ func (r *run) fields() []zap.Field {
 }
 
 // play brings the execution as far as it goes, and returns its terminal event.
-func (r *run) play(ctx context.Context) (protocol.Event, error) {
+func (r *run) play(ctx context.Context) (end protocol.Event, err error) {
 	defer close(r.gone)
+	defer func() {
+		if p := recover(); p != nil {
+			end, err = r.panicked(ctx, p)
+		}
+	}()
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
@@ -65,7 +73,7 @@ func (r *run) play(ctx context.Context) (protocol.Event, error) {
 		return r.state.End, nil
 	}
 	defer r.ground()
-	if r.job.Delivered > 1 {
+	if r.job.Delivered > 1 && !r.idle(time.Now()) {
 		if err := r.takeOver(ctx); err != nil {
 			return nil, err
 		}
@@ -84,14 +92,17 @@ func (r *run) play(ctx context.Context) (protocol.Event, error) {
 	}
 }
 
-// load folds the log. The job of a first delivery is all there is, unless somebody outside has
-// added to it already: then the first commit finds out.
+// load folds the log. The job of a first delivery is all there is, unless it is a cancel, or somebody
+// outside has added to it already: then the first commit finds out.
 func (r *run) load(ctx context.Context) error {
 	records := []protocol.Record{r.job.Record}
-	if r.job.Delivered > 1 {
+	if _, cancel := r.job.Record.Events[0].Event.(protocol.CancelRequested); cancel || r.job.Delivered > 1 {
 		var err error
 		if records, err = r.engine.bus.Load(ctx, r.key, 0); err != nil {
 			return fmt.Errorf("load: %w", err)
+		}
+		if r.superseded(records) {
+			return errCarried
 		}
 	}
 	return r.fold(ctx, records)
@@ -111,7 +122,7 @@ func (r *run) fold(ctx context.Context, records []protocol.Record) error {
 	if missing := s.Missing(); len(missing) > 0 {
 		return fmt.Errorf("the values of nodes %v could not be read", missing)
 	}
-	r.state = s
+	r.state, r.known, r.size = s, time.Now(), weightOf(records)
 	return nil
 }
 
@@ -122,15 +133,42 @@ func (r *run) unplayable(ctx context.Context, cause error) error {
 	if !errors.Is(cause, bus.ErrNotFound) && !errors.As(cause, &invalid) && !errors.As(cause, &shape) {
 		return cause
 	}
-	now := time.Now()
-	end := protocol.Failed{Error: protocol.Failure{Code: protocol.CodeSpecUnavailable, Message: cause.Error()}, Totals: protocol.Totals{Cost: "0"}}
+	return r.giveUp(ctx, protocol.Failure{Code: protocol.CodeSpecUnavailable, Message: cause.Error()})
+}
+
+// giveUp ends an execution that has no state.
+func (r *run) giveUp(ctx context.Context, f protocol.Failure) error {
 	r.state = &execution.State{ID: r.key.ID, Tenant: r.key.Tenant, Request: requestOf(r.job.Record)}
-	r.record(end, now)
+	r.record(protocol.Failed{Error: f, Totals: protocol.Totals{Cost: "0"}}, time.Now())
 	return r.commit(ctx)
 }
 
+// panicked keeps a bug that one execution brings out from ending all others here. The execution is
+// taken up again, and counted as one that executors stop over. Without a state that would never end.
+func (r *run) panicked(ctx context.Context, p any) (protocol.Event, error) {
+	r.engine.logger(ctx).Error("execution panicked", append(r.fields(), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))...)
+	r.ground()
+	if r.state != nil {
+		return nil, fmt.Errorf("panic: %v", p)
+	}
+	last, err := r.engine.bus.Last(ctx, r.key)
+	if err != nil {
+		return nil, fmt.Errorf("after a panic: %w", err)
+	}
+	r.seq = last.Sequence
+	if err := r.giveUp(ctx, protocol.Failure{Code: protocol.CodeInternal, Message: "the platform cannot read this execution; it has been recorded"}); err != nil {
+		return nil, err
+	}
+	return r.state.End, nil
+}
+
+// requestOf is the request that a job holds; a cancel holds none.
 func requestOf(rec protocol.Record) protocol.Requested {
-	req, _ := rec.Events[0].Event.(protocol.Requested)
+	first := rec.Events[0].Event
+	if carried, ok := first.(protocol.Carried); ok {
+		return carried.Requested
+	}
+	req, _ := first.(protocol.Requested)
 	return req
 }
 
@@ -138,6 +176,7 @@ func requestOf(rec protocol.Record) protocol.Requested {
 func (r *run) takeOver(ctx context.Context) error {
 	r.engine.metrics.takeovers.Inc()
 	if r.state.Deliveries >= r.engine.cfg.Takeovers {
+		r.engine.metrics.exhausted.Inc()
 		r.record(r.state.Abort(protocol.Failure{
 			Code:    protocol.CodeDeliveryExhausted,
 			Message: fmt.Sprintf("%d executors stopped while they ran this execution; it is not tried again", r.state.Deliveries),
@@ -158,6 +197,9 @@ func (r *run) begin(ctx context.Context) error {
 
 // record stamps an event, applies it, and keeps it for the next commit.
 func (r *run) record(e protocol.Event, now time.Time) {
+	if done, ok := e.(protocol.NodeCompleted); ok {
+		r.size += weight(done.Delta)
+	}
 	s := protocol.Stamped{At: protocol.At(now), Event: e}
 	r.pending = append(r.pending, s)
 	r.state.Apply(s)
@@ -168,6 +210,14 @@ func (r *run) record(e protocol.Event, now time.Time) {
 func (r *run) advance(ctx context.Context) (time.Time, error) {
 	for {
 		now := time.Now()
+		if most := r.engine.cfg.MaxState; r.size > most && most > 0 {
+			r.ground()
+			r.record(r.state.Abort(protocol.Failure{
+				Code:    protocol.CodeStateTooLarge,
+				Message: fmt.Sprintf("the values of this execution take more than %d bytes", most),
+			}, now), now)
+			return time.Time{}, r.commit(ctx)
+		}
 		var outside []execution.Run
 		wake := r.state.Deadline()
 		again := false
@@ -179,12 +229,7 @@ func (r *run) advance(ctx context.Context) (time.Time, error) {
 				r.record(step.Event, now)
 				return time.Time{}, r.commit(ctx)
 			case execution.Wait:
-				if wake.IsZero() || step.Until.Before(wake) {
-					wake = step.Until
-				}
-				if d := r.state.NodeDeadline(step.Node, r.engine.cfg.NodeTimeout); d.Before(wake) {
-					wake = d
-				}
+				wake = r.sooner(wake, step)
 			case execution.Run:
 				if _, flies := r.flying[step.Node]; flies {
 					continue
@@ -215,6 +260,12 @@ func (r *run) advance(ctx context.Context) (time.Time, error) {
 		if len(outside) == 0 {
 			return wake, r.flush(ctx)
 		}
+		if r.doubtful() {
+			if err := r.refresh(ctx); err != nil {
+				return wake, err
+			}
+			continue // a cancel may have come
+		}
 		if err := r.begin(ctx); err != nil {
 			return wake, err
 		}
@@ -235,6 +286,12 @@ func (r *run) outside(n int) bool {
 	return !r.state.Plan.Nodes[n].Pure || r.state.Queued(n)
 }
 
+// doubtful tells that no commit will stand between now and the next outside call, and that the last
+// was so long ago that another executor may have taken over since: after the wait for a retry.
+func (r *run) doubtful() bool {
+	return r.started && len(r.pending) == 0 && time.Since(r.known) > r.engine.cfg.AckWait/2
+}
+
 // flush commits what is pending, if anything is.
 func (r *run) flush(ctx context.Context) error {
 	if len(r.pending) == 0 {
@@ -249,10 +306,8 @@ func (r *run) wait(ctx context.Context, wake time.Time) error {
 		if r.stopping {
 			return errHandOver
 		}
-		if d := time.Until(wake); d > longWait {
-			// Nothing runs: whoever is free when the time comes goes on.
-			r.comeBack = d
-			return errHandOver
+		if d := time.Until(wake); d > r.engine.cfg.LongWait {
+			return r.park(ctx, d)
 		}
 	}
 	if wake.IsZero() {
@@ -307,13 +362,16 @@ func (r *run) ground() {
 
 // refresh reads what others have appended: a cancel.
 func (r *run) refresh(ctx context.Context) error {
+	asked := time.Now()
 	records, err := r.engine.bus.Load(ctx, r.key, r.seq)
 	if errors.Is(err, bus.ErrNotFound) || len(records) == 0 && err == nil {
+		r.known = asked
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("refresh: %w", err)
 	}
+	r.known = asked
 	return r.merge(records)
 }
 

@@ -31,7 +31,8 @@ func (llmNode) Run(ctx context.Context, out Outside, in Input) (execution.Result
 	}
 	answer, err := out.LLM(ctx, in.Caller, src, req)
 	if err != nil {
-		return execution.Result{}, err
+		// What was answered and did not do was paid for: the queue's tokens are settled by it.
+		return spent(answer.Usage, answer.Cost, workflow.Values{}), err
 	}
 	var value any = answer.Text
 	if answer.JSON != nil && in.Node.OutputKey != "text_result" {

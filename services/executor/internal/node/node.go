@@ -31,7 +31,7 @@ type Outside interface {
 
 var _ Outside = (*source.Sources)(nil)
 
-// Runner runs nodes of one type. It must be safe for concurrent use.
+// Runner runs nodes of one type. It must be safe for concurrent use. Beside an error its result tells what was spent.
 type Runner interface {
 	Run(ctx context.Context, out Outside, in Input) (execution.Result, error)
 }

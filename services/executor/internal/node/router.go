@@ -33,7 +33,7 @@ func (routerNode) Run(ctx context.Context, out Outside, in Input) (execution.Res
 	zero := 0.0
 	answer, err := out.LLM(ctx, in.Caller, src, source.LLMRequest{Prompt: prompt, Temperature: &zero, MaxTokens: integer(in.Node.Metadata, "max_tokens")})
 	if err != nil {
-		return execution.Result{}, err
+		return spent(answer.Usage, answer.Cost, workflow.Values{}), err
 	}
 	intent := r.MatchIntent(answer.Text)
 	res := spent(answer.Usage, answer.Cost, workflow.Values{"intent": intent})

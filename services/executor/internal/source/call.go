@@ -99,7 +99,7 @@ func (c *call) report(took time.Duration, err error, usage Usage) {
 	if entry := c.log.Check(zap.DebugLevel, "outside call"); entry != nil {
 		fields := []zap.Field{
 			zap.String("kind", c.source.Kind), zap.String("provider", c.provider), zap.String("source", c.source.ID),
-			zap.String("tenant", c.caller.Tenant), zap.String("execution", c.caller.Execution), zap.String("node", c.caller.Node),
+			zap.String("tenant", c.caller.Tenant), zap.String("execution_id", c.caller.Execution), zap.String("node", c.caller.Node),
 			zap.Duration("took", took),
 		}
 		if err != nil {

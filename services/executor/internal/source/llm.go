@@ -149,7 +149,8 @@ func (c *call) ask(ctx context.Context, adapter llmAdapter, q question) (LLMResp
 	}
 	first, err := c.complete(ctx, adapter, q)
 	if err != nil {
-		return LLMResponse{}, err
+		// An answer that was withheld or cut off was paid for.
+		return c.spent(LLMResponse{Provider: c.provider, Model: c.seen.Mask(first.model), Usage: first.usage}), err
 	}
 	resp := LLMResponse{Provider: c.provider, Text: first.text, Model: first.model, FinishReason: first.finish, Usage: first.usage}
 	if q.format.JSON {
@@ -160,11 +161,11 @@ func (c *call) ask(ctx context.Context, adapter llmAdapter, q question) (LLMResp
 				c.caller.IdempotencyKey += "/repair" // another question is another call
 			}
 			second, err := c.complete(ctx, adapter, q)
+			resp.Usage = addUsage(resp.Usage, second.usage)
 			if err != nil {
 				return c.spent(resp), err
 			}
 			resp.Repaired, resp.FinishReason, resp.Model = true, second.finish, second.model
-			resp.Usage = addUsage(resp.Usage, second.usage)
 			if value, text, problem = check.read(second.text); problem != nil {
 				return c.spent(resp), c.own(ctx, &Error{
 					Class: ClassFormat, Excerpt: second.text, cause: problem,

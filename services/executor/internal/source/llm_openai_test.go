@@ -184,10 +184,15 @@ func TestNoSilentEmptyAnswer(t *testing.T) {
 		},
 	} {
 		f.json(200, test.body)
-		_, err := b.LLM(t.Context(), caller(), llmSource(f, "openai"), LLMRequest{Prompt: "hi"})
+		resp, err := b.LLM(t.Context(), caller(), llmSource(f, "openai"), LLMRequest{Prompt: "hi"})
 		require.Error(t, err, name)
 		requireClass(t, test.class, err)
 		require.ErrorContains(t, err, test.text, name)
+		require.Empty(t, resp.Text, name)
+		if name == "cut by filter" {
+			require.EqualValues(t, 18, resp.Usage.Total(), "an answer that is withheld was paid for")
+			require.True(t, resp.Cost.Known)
+		}
 	}
 	_, err := b.LLM(t.Context(), caller(), llmSource(f, "openai"), LLMRequest{Prompt: " \n"})
 	requireClass(t, ClassInvalid, err)

@@ -352,12 +352,24 @@ func TestIdlePoolsAreClosed(t *testing.T) {
 }
 
 func TestACanceledQueryFreesItsConnection(t *testing.T) {
-	b, _, src := dbBench(t)
+	b, conn, src := dbBench(t)
 	src.Config["pool_size"], src.Config["max_overflow"] = json.Number("1"), json.Number("0")
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	running := func() int {
+		var n int
+		require.NoError(t, conn.QueryRow(t.Context(), `select count(*) from pg_stat_activity
+			where datname = current_database() and state = 'active' and backend_type = 'client backend' and pid <> pg_backend_pid()`).Scan(&n))
+		return n
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := b.Query(ctx, caller(), src, QueryRequest{Query: "select pg_sleep(20)"})
-	requireClass(t, ClassTimeout, err)
-	_, err = b.Query(t.Context(), caller(), src, QueryRequest{Query: "select 1"})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Query(ctx, caller(), src, QueryRequest{Query: "select pg_sleep(20)"})
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return running() == 1 }, 10*time.Second, 10*time.Millisecond)
+	requireClass(t, ClassTimeout, <-done)
+	require.Eventually(t, func() bool { return running() == 0 }, 10*time.Second, 10*time.Millisecond, "the server works on it no more")
+	_, err := b.Query(t.Context(), caller(), src, QueryRequest{Query: "select 1"})
 	require.NoError(t, err)
 }

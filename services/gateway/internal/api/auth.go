@@ -39,6 +39,9 @@ func (s *Server) identify(c *fiber.Ctx) (keys.Identity, error) {
 		if s.opts.AuthRequired {
 			return keys.Identity{}, errNoKey
 		}
+		if err := s.foreign(c); err != nil {
+			return keys.Identity{}, err
+		}
 		return keys.Identity{Tenant: s.opts.DevTenant, Actor: "anonymous", Scopes: protocol.TenantScopes()}, nil
 	}
 	if len(key) > maxKeyLength {

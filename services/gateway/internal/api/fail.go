@@ -67,7 +67,6 @@ func (s *Server) problem(ctx context.Context, r *request, err error) *Problem {
 		if !errors.As(err, &panicked) { // a panic was logged and reported where it was caught
 			ctx = r.context(ctx)
 			s.rt.Logger(ctx).Error("request failed", zap.Error(err))
-			s.rt.Capture(ctx, err)
 		}
 	}
 	p.frozen, p.RequestID = r.frozen, r.id

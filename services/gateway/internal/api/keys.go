@@ -2,8 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/services/gateway/internal/keys"
@@ -33,7 +36,24 @@ type KeyChange struct {
 	Name      *string                `json:"name,omitempty" minLength:"1" maxLength:"200"`
 	Scopes    []string               `json:"scopes,omitempty" enum:"workflows:read,workflows:write,workflows:execute,sources:read,sources:write,executions:read,executions:write,admin"`
 	Limits    *protocol.TenantLimits `json:"limits,omitempty"`
-	ExpiresAt *time.Time             `json:"expires_at,omitempty"`
+	ExpiresAt Expiry                 `json:"expires_at,omitempty" required:"false" doc:"In the past, the key has expired; null, it never does"`
+}
+
+// Expiry is a moment, or null for never; it knows whether it was given at all.
+type Expiry struct {
+	given bool
+	at    time.Time
+}
+
+// UnmarshalJSON reads what the schema has let through.
+func (e *Expiry) UnmarshalJSON(b []byte) error {
+	e.given = true
+	return json.Unmarshal(b, &e.at)
+}
+
+// Schema is that of a time that may be null.
+func (Expiry) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Nullable: true}
 }
 
 // KeyRotation is the body that gives a key a new secret.
@@ -207,8 +227,11 @@ func (s *Server) updateKey(ctx context.Context, r *request, in *struct {
 		return nil, err
 	}
 	data := protocol.UpdateKey{ID: in.ID, Name: in.Body.Name, Scopes: in.Body.Scopes, Limits: in.Body.Limits, IfMatch: in.version}
-	if in.Body.ExpiresAt != nil {
-		at := moment(*in.Body.ExpiresAt)
+	switch e := in.Body.ExpiresAt; {
+	case e.given && e.at.IsZero():
+		data.NeverExpires = true
+	case e.given:
+		at := moment(e.at)
 		data.ExpiresAt = &at
 	}
 	return keyAnswer(command[protocol.Key](ctx, s, r, t, protocol.VerbKeyUpdate, data))

@@ -135,8 +135,11 @@ func (s *Server) logged(c *fiber.Ctx, r *request, route string, status int, took
 	var room [12]zap.Field
 	fields := append(room[:0],
 		zap.String("request_id", r.id), zap.String("method", c.Method()), zap.String("route", route), zap.Int("status", status),
-		zap.Duration("took", took), zap.Int("bytes", len(c.Response().Body())), zap.String("remote", c.IP()),
+		zap.Duration("took", took), zap.String("remote", c.IP()),
 	)
+	if !c.Response().IsBodyStream() { // asking a stream for its body reads it to its end: nothing of it would be live
+		fields = append(fields, zap.Int("bytes", len(c.Response().Body())))
+	}
 	if r.tenant != "" {
 		fields = append(fields, zap.String("tenant", string(r.tenant)), zap.String("actor", r.who.Actor))
 	}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"net/http"
 	"strings"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
@@ -18,68 +17,8 @@ const (
 	codeBadRequest     protocol.Code = "BAD_REQUEST"
 	codeDraining       protocol.Code = "DRAINING"
 	codeMediaType      protocol.Code = "UNSUPPORTED_MEDIA_TYPE"
+	codeForeign        protocol.Code = "FOREIGN_ORIGIN"
 )
-
-// registryEntry is what every problem of one code has in common.
-type registryEntry struct {
-	status int
-	title  string
-}
-
-// statusOf is the one place where codes meet HTTP statuses.
-func statusOf(code protocol.Code) registryEntry {
-	switch code {
-	case protocol.CodeInvalid:
-		return registryEntry{http.StatusUnprocessableEntity, "A field breaks a rule"}
-	case protocol.CodeMalformed:
-		return registryEntry{http.StatusBadRequest, "The body cannot be read"}
-	case protocol.CodeWorkflowInvalid:
-		return registryEntry{http.StatusBadRequest, "The workflow is not valid"}
-	case protocol.CodeUnauthenticated:
-		return registryEntry{http.StatusUnauthorized, "A valid API key is needed"}
-	case protocol.CodeForbidden:
-		return registryEntry{http.StatusForbidden, "Not allowed"}
-	case protocol.CodeNotFound:
-		return registryEntry{http.StatusNotFound, "Not found"}
-	case protocol.CodeConflict:
-		return registryEntry{http.StatusConflict, "The present state forbids it"}
-	case protocol.CodeVersionMismatch:
-		return registryEntry{http.StatusPreconditionFailed, "Changed meanwhile"}
-	case protocol.CodeIdempotency:
-		return registryEntry{http.StatusUnprocessableEntity, "The Idempotency-Key was used for another request"}
-	case protocol.CodeTooLarge:
-		return registryEntry{http.StatusRequestEntityTooLarge, "Too large"}
-	case protocol.CodeRateLimited:
-		return registryEntry{http.StatusTooManyRequests, "A limit is used up"}
-	case protocol.CodeUnavailable:
-		return registryEntry{http.StatusServiceUnavailable, "A part of the platform is away"}
-	case protocol.CodeLogFull:
-		return registryEntry{http.StatusServiceUnavailable, "The execution log is full"}
-	case protocol.CodeTimedOut:
-		return registryEntry{http.StatusGatewayTimeout, "The execution timed out"}
-	case protocol.CodeCancelled:
-		return registryEntry{http.StatusConflict, "The execution was cancelled"}
-	case protocol.CodeNodeFailed, protocol.CodeConditionFailed, protocol.CodeLoopLimit, protocol.CodeDeliveryExhausted,
-		protocol.CodeSpecUnavailable, protocol.CodeStateTooLarge:
-		return registryEntry{http.StatusInternalServerError, "The execution failed"}
-	case protocol.CodeInternal:
-	case codeNoRoute:
-		return registryEntry{http.StatusNotFound, "No such address"}
-	case codeMethod:
-		return registryEntry{http.StatusMethodNotAllowed, "The address does not take this method"}
-	case codeHeaderTooLarge:
-		return registryEntry{http.StatusRequestHeaderFieldsTooLarge, "The headers are too large"}
-	case codeSlowRequest:
-		return registryEntry{http.StatusRequestTimeout, "The request took too long to arrive"}
-	case codeBadRequest:
-		return registryEntry{http.StatusBadRequest, "The request cannot be read"}
-	case codeDraining:
-		return registryEntry{http.StatusServiceUnavailable, "The gateway is about to end"}
-	case codeMediaType:
-		return registryEntry{http.StatusUnsupportedMediaType, "The body is not JSON"}
-	}
-	return registryEntry{http.StatusInternalServerError, "Internal error"}
-}
 
 // problemType is the URI of a code: a name, not an address.
 func problemType(code protocol.Code) string {
@@ -125,8 +64,8 @@ type FieldError struct {
 
 // newProblem makes the problem of a code.
 func newProblem(code protocol.Code, detail string) *Problem {
-	e := statusOf(code)
-	return &Problem{Type: problemType(code), Title: e.title, Status: e.status, Detail: detail, Code: string(code)}
+	k := kindOf(code)
+	return &Problem{Type: problemType(code), Title: k.title, Status: k.status, Detail: detail, Code: string(code)}
 }
 
 func (p *Problem) Error() string { return p.Code + ": " + p.Detail }

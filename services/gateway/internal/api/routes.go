@@ -41,6 +41,14 @@ func (s *Server) routes() {
 		errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity},
 	}, nil, Events{}, s.events)
 
+	s.plain(operation{
+		id: "rerun-execution", method: http.MethodPost, path: "/executions/{id}/rerun", tag: tagExecutions, scope: protocol.ScopeWorkflowsExecute,
+		summary: "Run an execution again",
+		description: "A new execution of the same document with the same input. With from_node, what was committed before that node is taken over and not run again. " +
+			"Waits for the result, or with Prefer: respond-async answers 202.",
+		errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusGatewayTimeout},
+	}, RerunBody{}, Executed{}, s.rerun)
+
 	s.workflowRoutes()
 	s.sourceRoutes()
 	s.executionRoutes()
@@ -164,7 +172,7 @@ func (s *Server) describe(op operation, in, out any, open bool) {
 	}
 	if in != nil {
 		doc.RequestBody = &huma.RequestBody{
-			Required: op.id != "execute-stored-workflow",
+			Required: op.id != "execute-stored-workflow" && op.id != "rerun-execution",
 			Content:  map[string]*huma.MediaType{fiber.MIMEApplicationJSON: {Schema: registry.Schema(reflect.TypeOf(in), true, "")}},
 		}
 	}

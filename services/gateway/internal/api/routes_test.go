@@ -21,7 +21,7 @@ import (
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
-func bare(t *testing.T) *Server {
+func bare(t testing.TB) *Server {
 	t.Helper()
 	rt, err := daemon.NewRuntime("gateway", daemon.Common{LogLevel: "error", LogFormat: "json"})
 	require.NoError(t, err)
@@ -33,7 +33,7 @@ func bare(t *testing.T) *Server {
 // TestEveryRouteIsDocumented compares what is served with what the document says.
 func TestEveryRouteIsDocumented(t *testing.T) {
 	s := bare(t)
-	raw, err := json.Marshal(s.api.OpenAPI())
+	raw, err := s.openAPIDocument()
 	require.NoError(t, err)
 	var doc struct {
 		OpenAPI string                                `json:"openapi"`
@@ -50,10 +50,13 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 				continue // the middleware, and what GET brings with it
 			}
 			path := parameter.ReplaceAllString(strings.Replace(r.Path, "+", ":id", 1), "{$1}")
-			if path == "/openapi.json" || strings.HasPrefix(path, "/docs") || strings.HasPrefix(path, "/redoc") {
+			if path == "/openapi.json" || path == "/schemas/workflow.json" || strings.HasPrefix(path, "/docs") || strings.HasPrefix(path, "/redoc") {
 				continue
 			}
 			served[r.Method+" "+path] = true
+			if path == "/api/v1/sources" {
+				served[r.Method+" "+path+"/"] = true // Phase 1's own spelling, see StrictRouting
+			}
 			require.Contains(t, doc.Paths[path], strings.ToLower(r.Method), "%s %s is not documented", r.Method, path)
 		}
 	}

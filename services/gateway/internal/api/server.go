@@ -70,6 +70,7 @@ type Server struct {
 	denied   *deniedAudit
 	arrivals *arrivals
 	gate     gate // nil: no limits
+	loopback bool // nobody but this machine reaches the listener; set before the first request
 
 	draining atomic.Bool
 	// life ends streams when the server begins to stop, and hurry what still waits when the time to
@@ -115,6 +116,7 @@ func New(rt *daemon.Runtime, p Parts, o Options) (*Server, error) {
 
 // Serve answers on a listener until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
+	s.loopback = isLoopback(l.Addr())
 	if err := s.app.Listener(s.arrivals.on(l)); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve HTTP: %w", err)
 	}

@@ -28,10 +28,14 @@ func (f *fold) apply(rec protocol.Record) {
 		case protocol.Started:
 			f.running(s.At)
 		case protocol.NodeCompleted:
-			f.running(ev.StartedAt)
+			if ev.Attempt > 0 { // 0: taken over by a rerun, which has not begun by that
+				f.running(ev.StartedAt)
+			}
 			f.nodeCompleted(ev, s.At)
 		case protocol.NodeFailed:
-			f.running(ev.StartedAt)
+			if ev.Attempt > 0 {
+				f.running(ev.StartedAt)
+			}
 			f.nodeFailed(ev, s.At)
 		case protocol.NodeRateLimited:
 			f.running(s.At)

@@ -33,7 +33,7 @@ func (s *Service) beginOnce(ctx context.Context, o Order) (*Run, error) {
 	}
 	if c == nil {
 		// The order is checked before its key is claimed: a bad one leaves the key free.
-		req, err := s.request(ctx, o)
+		req, err := s.request(ctx, &o)
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +77,7 @@ func (s *Service) join(ctx context.Context, o Order, c claim) (*Run, error) {
 		run.end = end
 		return run, nil
 	}
-	req, err := s.request(ctx, o)
+	req, err := s.request(ctx, &o)
 	if err != nil {
 		return nil, err
 	}

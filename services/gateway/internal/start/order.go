@@ -27,13 +27,16 @@ type Order struct {
 	Timeout       time.Duration   // 0: what the spec says, else the default
 	MaxIterations int             // 0: what the spec says, else the default
 	Tags          []string
-	RerunOf       protocol.ExecutionID
+
+	Rerun *Rerun // instead of a workflow and all of the above: what another execution had
 
 	Wait bool // someone will wait for the outcome
 
 	// IdempotencyKey makes the order safe to repeat; Fingerprint tells whether it is the same order.
 	IdempotencyKey string
 	Fingerprint    string
+
+	reused []protocol.Event // of a rerun, what the execution begins with
 }
 
 // Errors of Begin and Wait, beside those of the bus and *workflow.ShapeError.

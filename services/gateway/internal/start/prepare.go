@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/agentflow/agentflow/pkg/bus"
+	"github.com/agentflow/agentflow/pkg/credential"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/workflow"
 )
@@ -89,6 +90,9 @@ func (s *Service) Check(ctx context.Context, t protocol.TenantID, raw json.RawMe
 		return nil, workflow.Report{}, err
 	}
 	plan, report := workflow.Check(spec, known(kept))
+	if report = withoutSecrets(spec, report); !report.Valid {
+		plan = nil
+	}
 	return plan, report, nil
 }
 
@@ -102,7 +106,7 @@ func (s *Service) resolve(ctx context.Context, t protocol.TenantID, raw json.Raw
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if report := workflow.Validate(spec, known(kept)); !report.Valid {
+	if report := withoutSecrets(spec, workflow.Validate(spec, known(kept))); !report.Valid {
 		return nil, nil, nil, &InvalidError{Report: report}
 	}
 	doc, err := protocol.Resolve(spec, sourcesOf(kept))
@@ -110,6 +114,14 @@ func (s *Service) resolve(ctx context.Context, t protocol.TenantID, raw json.Raw
 		return nil, nil, nil, fmt.Errorf("resolve workflow: %w", err)
 	}
 	return doc, spec, kept, nil
+}
+
+// withoutSecrets adds to a report what the spec holds of secrets: it is about to be written into the log.
+func withoutSecrets(spec *workflow.Spec, report workflow.Report) workflow.Report {
+	if found := credential.InSpec(spec); len(found) > 0 {
+		report.Errors, report.Valid = append(report.Errors, found...), false
+	}
+	return report
 }
 
 func known(kept []*protocol.KeptSource) workflow.Known {

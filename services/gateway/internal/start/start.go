@@ -20,15 +20,26 @@ const inlineInput = 256 << 10
 // appendWait bounds the write of the requested event.
 const appendWait = 5 * time.Second
 
-// log is the part of the bus that keeps executions.
+// log is the part of the bus that keeps executions, and what is too large for their commits.
 type log interface {
+	executions
+	buckets
+}
+
+type executions interface {
 	Key(t protocol.TenantID, id protocol.ExecutionID) protocol.ExecutionKey
 	Append(ctx context.Context, key protocol.ExecutionKey, after uint64, c protocol.Commit) (uint64, error)
 	Last(ctx context.Context, key protocol.ExecutionKey) (protocol.Record, error)
 	Follow(ctx context.Context, key protocol.ExecutionKey, after uint64, fn func(protocol.Record) bool) error
 	Expect() (subject string, reply <-chan []byte, release func(), err error)
+	State(ctx context.Context, stream string) (bus.StreamState, error)
+}
+
+type buckets interface {
 	PutSpec(ctx context.Context, t protocol.TenantID, hash string, doc []byte) error
+	GetSpec(ctx context.Context, t protocol.TenantID, hash string) ([]byte, error)
 	PutObject(ctx context.Context, t protocol.TenantID, data []byte) (string, error)
+	GetObject(ctx context.Context, t protocol.TenantID, name string, limit int64) ([]byte, error)
 	Claim(ctx context.Context, t protocol.TenantID, key string, value []byte) ([]byte, bool, error)
 	Claimed(ctx context.Context, t protocol.TenantID, key string) ([]byte, error)
 }
@@ -39,8 +50,11 @@ type catalog interface {
 	Source(ctx context.Context, t protocol.TenantID, id string) (*protocol.KeptSource, error)
 }
 
-// archive finds executions that have left the log. It returns nil for one that it does not know.
+// archive finds executions that may have left the log.
 type archive interface {
+	// Commits are those of an execution after a sequence, wherever they stand.
+	Commits(ctx context.Context, t protocol.TenantID, id protocol.ExecutionID, after uint64) ([]protocol.Record, error)
+	// Ended returns nil for an execution that it does not know.
 	Ended(ctx context.Context, t protocol.TenantID, id protocol.ExecutionID) (protocol.Event, error)
 }
 
@@ -57,6 +71,7 @@ type Service struct {
 	archive  archive
 	defaults Defaults
 	specs    *lru.Cache[specKey, *prepared]
+	room     room
 	now      func() time.Time
 }
 
@@ -66,7 +81,7 @@ func New(l log, c catalog, a archive, d Defaults) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of specs: %w", err)
 	}
-	return &Service{log: l, catalog: c, archive: a, defaults: d, specs: specs, now: time.Now}, nil
+	return &Service{log: l, catalog: c, archive: a, defaults: d, specs: specs, room: room{parts: map[int]*part{}}, now: time.Now}, nil
 }
 
 // Run is an accepted execution.
@@ -90,7 +105,7 @@ func (s *Service) Begin(ctx context.Context, o Order) (*Run, error) {
 	if o.IdempotencyKey != "" {
 		return s.beginOnce(ctx, o)
 	}
-	req, err := s.request(ctx, o)
+	req, err := s.request(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -98,13 +113,14 @@ func (s *Service) Begin(ctx context.Context, o Order) (*Run, error) {
 }
 
 // request makes the first event from an order.
-func (s *Service) request(ctx context.Context, o Order) (protocol.Requested, error) {
-	req := protocol.Requested{
-		MaxIterations: o.MaxIterations, Actor: o.Actor, RequestID: o.RequestID, Tags: o.Tags, RerunOf: o.RerunOf,
+func (s *Service) request(ctx context.Context, o *Order) (protocol.Requested, error) {
+	if o.Rerun != nil {
+		return s.again(ctx, o)
 	}
+	req := protocol.Requested{MaxIterations: o.MaxIterations, Actor: o.Actor, RequestID: o.RequestID, Tags: o.Tags}
 	raw := o.Spec
 	if o.WorkflowID != "" {
-		wf, err := s.stored(ctx, o)
+		wf, err := s.stored(ctx, *o)
 		if err != nil {
 			return req, err
 		}
@@ -122,7 +138,7 @@ func (s *Service) request(ctx context.Context, o Order) (protocol.Requested, err
 	if req.MaxIterations == 0 && p.maxIterations == 0 {
 		req.MaxIterations = s.defaults.MaxIterations
 	}
-	if req.Input, err = s.input(ctx, o); err != nil {
+	if req.Input, err = s.input(ctx, *o); err != nil {
 		return req, err
 	}
 	timeout := firstPositive(o.Timeout, p.timeout, s.defaults.Timeout)
@@ -171,6 +187,9 @@ func (s *Service) input(ctx context.Context, o Order) (protocol.Object, error) {
 // else has launched it for the same order.
 func (s *Service) launch(ctx context.Context, o Order, req protocol.Requested, id protocol.ExecutionID) (*Run, error) {
 	run := &Run{ID: id, Tenant: o.Tenant, key: s.log.Key(o.Tenant, id), deadline: req.Deadline.Time, release: func() {}}
+	if !s.left(ctx, run.key) {
+		return nil, fmt.Errorf("start %s: %w", id, bus.ErrLogFull)
+	}
 	if o.Wait {
 		subject, reply, release, err := s.log.Expect()
 		if err != nil {
@@ -181,9 +200,12 @@ func (s *Service) launch(ctx context.Context, o Order, req protocol.Requested, i
 	// The client may hang up: what it asked for is either written whole or not at all.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendWait)
 	defer cancel()
-	_, err := s.log.Append(ctx, run.key, 0, protocol.Commit{
-		ID: typeid.New("cmt"), Events: []protocol.Stamped{{At: protocol.At(s.now()), Event: req}},
-	})
+	at := protocol.At(s.now())
+	events := append(make([]protocol.Stamped, 0, 1+len(o.reused)), protocol.Stamped{At: at, Event: req})
+	for _, e := range o.reused {
+		events = append(events, protocol.Stamped{At: at, Event: e})
+	}
+	_, err := s.log.Append(ctx, run.key, 0, protocol.Commit{ID: typeid.New("cmt"), Events: events})
 	switch {
 	case err == nil:
 		return run, nil

@@ -180,7 +180,7 @@ func (s *Service) Shut(ctx context.Context, r protocol.CloseRequest) (protocol.C
 	if s.done("close", err) != nil {
 		return protocol.CloseReply{}, unavailable(err)
 	}
-	s.log.Info("key closed", zap.String("tenant_id", string(r.Tenant)), zap.String("queue", r.Queue), zap.Time("until", until))
+	s.log.Info("key closed", zap.String("tenant", string(r.Tenant)), zap.String("queue", r.Queue), zap.Time("until", until))
 	return protocol.CloseReply{Until: protocol.At(until)}, nil
 }
 
@@ -193,7 +193,7 @@ func (s *Service) Reset(ctx context.Context, r protocol.ResetRequest) (protocol.
 	if s.done("reset", err) != nil {
 		return protocol.ResetReply{}, unavailable(err)
 	}
-	s.log.Info("queue reset", zap.String("tenant_id", string(r.Tenant)), zap.String("queue", r.Queue), zap.Int("keys", n))
+	s.log.Info("queue reset", zap.String("tenant", string(r.Tenant)), zap.String("queue", r.Queue), zap.Int("keys", n))
 	return protocol.ResetReply{Removed: n}, nil
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/agentflow/agentflow/services/catalog/internal/credential"
+	"github.com/agentflow/agentflow/pkg/credential"
 )
 
 // hiding is a config with a secret in it, the field that must be named, and a part of the advice.

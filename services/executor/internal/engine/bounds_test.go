@@ -1,0 +1,120 @@
+package engine_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/pkg/typeid"
+	"github.com/agentflow/agentflow/services/executor/internal/engine"
+)
+
+func TestAStateThatGrowsTooLargeEndsTheExecution(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	p.executor(engine.Config{MaxState: 1 << 20})
+	big := strings.Repeat("x", 300<<10)
+	c := newCalls(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		raw, err := json.Marshal(map[string]string{"text": big})
+		if err == nil {
+			_, _ = w.Write(raw)
+		}
+	})
+	spec := `{"start_node":"x","max_iterations":100,"nodes":[
+	 {"id":"x","type":"api","metadata":{"source_id":"s","endpoint":"/x","output_key":"x"}}],
+	 "edges":[{"from":"x","to":"x","condition":"execution_path.size() < %d"}],
+	 "sources":[{"id":"s","kind":"api","config":{"base_url":"` + c.URL + `"}}]}`
+	events := p.history(p.request(fmt.Sprintf(spec, 2), `{}`, nil))
+	require.IsType(t, protocol.Completed{}, events[len(events)-1], names(events))
+
+	events = p.history(p.request(fmt.Sprintf(spec, 50), `{}`, nil))
+	failed, ok := events[len(events)-1].(protocol.Failed)
+	require.True(t, ok, names(events))
+	require.Equal(t, protocol.CodeStateTooLarge, failed.Error.Code)
+	require.Equal(t, 4, strings.Count(names(events), "node_completed"), "it stops when the limit is passed")
+
+	// Pure nodes make values too, and many of them between two commits.
+	var nodes, edges []string
+	for i := range 40 {
+		nodes = append(nodes, fmt.Sprintf(`{"id":"n%d","type":"aggregator","metadata":{"strategy":"template","template":"{user_input}","include_metadata":false,"output_key":"o%d"}}`, i, i))
+		if i > 0 {
+			edges = append(edges, fmt.Sprintf(`{"from":"n%d","to":"n%d"}`, i-1, i))
+		}
+	}
+	pure := `{"start_node":"n0","nodes":[` + strings.Join(nodes, ",") + `],"edges":[` + strings.Join(edges, ",") + `]}`
+	events = p.history(p.request(pure, `{"user_input":"`+strings.Repeat("y", 60<<10)+`"}`, nil))
+	failed, ok = events[len(events)-1].(protocol.Failed)
+	require.True(t, ok, names(events))
+	require.Equal(t, protocol.CodeStateTooLarge, failed.Error.Code)
+	require.Less(t, strings.Count(names(events), "node_completed"), 20)
+}
+
+// TestABugEndsItsOwnExecutionAlone: what panics outside of a node is taken up again, and ends.
+func TestABugEndsItsOwnExecutionAlone(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	p.mask = func(s string) string {
+		// Where the failure of a node becomes an event: not in the node, whose panics are its own.
+		if strings.Contains(s, "404") && bytes.Contains(debug.Stack(), []byte("conclude")) {
+			panic("a bug")
+		}
+		return s
+	}
+	p.executor(engine.Config{Takeovers: 2})
+	c := newCalls(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/x" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = w.Write([]byte(`{}`))
+	})
+	events := p.history(p.request(parallel(c.URL, ""), `{}`, nil))
+	failed, ok := events[len(events)-1].(protocol.Failed)
+	require.True(t, ok, names(events))
+	require.Equal(t, protocol.CodeDeliveryExhausted, failed.Error.Code)
+	final(t, p.history(p.request(threeSteps, `{"user_input":"hello"}`, nil)))
+}
+
+// TestAnExecutorAsksBeforeItTriesAgain: between a failed attempt and the next another executor may have
+// taken over. The first one then makes no call.
+func TestAnExecutorAsksBeforeItTriesAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	failed := make(chan struct{}, 1)
+	var calls atomic.Int64
+	c := newCalls(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/x" {
+			calls.Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			failed <- struct{}{}
+			return
+		}
+		_, _ = w.Write([]byte(`{}`))
+	})
+	p.executor(engine.Config{AckWait: 400 * time.Millisecond})
+	key := p.request(parallel(c.URL, `,"retry":{"max_attempts":2,"initial_interval":2}`), `{}`, nil)
+	<-failed
+	require.Eventually(t, func() bool {
+		events := p.events(key)
+		return strings.Contains(events, "node_failed:x") && strings.Contains(events, "node_completed:y")
+	}, 10*time.Second, 5*time.Millisecond)
+	last, err := p.bus.Last(t.Context(), key)
+	require.NoError(t, err)
+	// What another executor would have written.
+	_, err = p.bus.Append(t.Context(), key, last.Sequence, protocol.Commit{ID: typeid.New("cmt"), Events: []protocol.Stamped{
+		{At: protocol.At(time.Now()), Event: protocol.Started{Executor: "other", Delivery: 2}},
+		{At: protocol.At(time.Now()), Event: protocol.Failed{Error: protocol.Failure{Code: protocol.CodeNodeFailed}}},
+	}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return p.metric("agentflow_fences_lost_total") == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.EqualValues(t, 1, calls.Load())
+}
