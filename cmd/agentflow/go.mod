@@ -16,6 +16,12 @@ require (
 	github.com/stretchr/testify v1.12.1
 	github.com/valyala/fasthttp v1.69.0
 	go.uber.org/zap v1.28.0
+	golang.org/x/term v0.47.0
+)
+
+require (
+	github.com/josharian/intern v1.0.0 // indirect
+	github.com/mailru/easyjson v0.9.2 // indirect
 )
 
 require (

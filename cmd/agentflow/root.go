@@ -113,12 +113,12 @@ func newRoot(p *process) *cobra.Command {
   agentflow validate examples/*.json       check workflow files
 
 Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.`)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c.CommandPath(), err} })
 	root.AddCommand(
 		newUp(p), newRun(p), newValidate(p),
-		newTenant(p), newKeys(p),
+		newWorkflow(p), newSource(p), newExecution(p),
+		newTenant(p), newKeys(p), newContext(p),
 		newMigrate(p), newReplay(p), newVerify(p),
 		newBench(p), newVersion(p),
 	)

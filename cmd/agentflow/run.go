@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,8 +34,7 @@ When the workflow fails the error is on stderr and the exit code 1.`,
 		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error { return r.run(c.Context(), p, args[0]) },
 	}
-	c.Flags().StringVar(&r.input, "input", "", "initial state, a JSON object; @FILE reads it from a file")
-	c.Flags().StringArrayVar(&r.set, "set", nil, "`KEY=VALUE` in the initial state, a text; may be repeated, and counts over --input")
+	r.state.flags(c)
 	c.Flags().DurationVar(&r.timeout, "timeout", 0, "time that the execution gets (default: what the workflow says, else 5m)")
 	r.api.flags(c, p, p.env("AGENTFLOW_URL"), "AGENTFLOW_API_KEY")
 	r.up.flags(c, p)
@@ -46,8 +44,7 @@ When the workflow fails the error is on stderr and the exit code 1.`,
 type run struct {
 	up      up
 	api     client
-	input   string
-	set     []string
+	state   initialState
 	timeout time.Duration
 }
 
@@ -95,15 +92,11 @@ func (r *run) execute(ctx context.Context, stdout io.Writer, api *client, o orde
 
 func (r *run) order(p *process, file string) (order, error) {
 	var o order
-	doc, err := readFile(p, file)
-	if err != nil {
+	var err error
+	if o.Workflow, err = readJSON(p, file); err != nil {
 		return o, err
 	}
-	if !json.Valid(doc) {
-		return o, fmt.Errorf("%s is not JSON; agentflow validate %[1]s says where", file)
-	}
-	o.Workflow = doc
-	if o.State, err = r.state(p); err != nil {
+	if o.State, err = r.state.read(p); err != nil {
 		return o, &usageError{"agentflow run", err}
 	}
 	if r.timeout < 0 {
@@ -111,35 +104,6 @@ func (r *run) order(p *process, file string) (order, error) {
 	}
 	o.Timeout = r.timeout.Seconds()
 	return o, nil
-}
-
-// state is the initial state: --input, then each --set.
-func (r *run) state(p *process) (map[string]json.RawMessage, error) {
-	state := map[string]json.RawMessage{}
-	if r.input != "" {
-		text := []byte(r.input)
-		if file, ok := strings.CutPrefix(r.input, "@"); ok {
-			var err error
-			if text, err = readFile(p, file); err != nil {
-				return nil, err
-			}
-		}
-		if err := json.Unmarshal(text, &state); err != nil || state == nil {
-			return nil, errors.New(`--input must be a JSON object such as {"user_input":"hello"}`)
-		}
-	}
-	for _, entry := range r.set {
-		key, value, ok := strings.Cut(entry, "=")
-		if !ok || key == "" {
-			return nil, fmt.Errorf("--set wants KEY=VALUE, not %q", entry)
-		}
-		text, err := json.Marshal(value)
-		if err != nil {
-			return nil, fmt.Errorf("--set %s: %w", key, err)
-		}
-		state[key] = text
-	}
-	return state, nil
 }
 
 // readFile reads a file, or stdin for -.

@@ -29,6 +29,7 @@ type Options struct {
 	Duration time.Duration
 	Requests int64 // measured, whatever time it takes; 0: as many as fit into Duration
 	Fill     int64 // three-step executions before anything is measured
+	Kept     int64 // workflows in the tables of list; 0 means 100,000
 	Stored   bool  // workflows are stored first and run by their id
 	Baseline bool
 	Idle     time.Duration // wait after each run, then look what the platform still holds
@@ -62,6 +63,7 @@ type bencher struct {
 	Options
 	report   *Report
 	progress progress
+	laid     bool // the workflows of list are there
 }
 
 func (b *bencher) run(ctx context.Context) error {
@@ -254,6 +256,9 @@ func (b *bencher) measure(ctx context.Context, plan Plan, address, key, outside 
 		}
 	}
 
+	if err := b.prepare(ctx, w, in); err != nil {
+		return err
+	}
 	before, err := in.look(ctx)
 	if err != nil {
 		return err

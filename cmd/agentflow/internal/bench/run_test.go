@@ -78,8 +78,8 @@ func leftIn(t *testing.T, dir string) []string {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	o.Plans = plansOf(t, 3, "three-step", "chat", "api", "fan-out", "limited", "crud", "pages")
-	o.Fill, o.Idle = 100, time.Millisecond
+	o.Plans = plansOf(t, 3, "three-step", "chat", "api", "fan-out", "limited", "crud", "pages", "store", "read", "list")
+	o.Fill, o.Kept, o.Idle = 100, 500, time.Millisecond
 	var seen bytes.Buffer
 	o.Progress = &seen
 	report, err := Run(t.Context(), o)
@@ -98,6 +98,7 @@ func TestRun(t *testing.T) {
 	}
 	require.Contains(t, report.Runs[5].Kinds, "delete")
 	require.Contains(t, report.Runs[6].Kinds, "next page")
+	require.Contains(t, seen.String(), "laying down 500 workflows")
 	require.Contains(t, seen.String(), "waiting for the tables")
 	require.Empty(t, leftIn(t, o.Dir))
 	var table bytes.Buffer

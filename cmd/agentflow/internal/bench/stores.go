@@ -53,7 +53,7 @@ func (s *stores) close(ctx context.Context) {
 
 // streams are those that an execution may write to.
 func (s *stores) streams() []string {
-	names := []string{protocol.StreamCatalog, protocol.StreamTimers}
+	names := []string{protocol.StreamCatalog}
 	for p := range s.bus.Partitions() {
 		names = append(names, protocol.PartitionStream(p))
 	}
@@ -117,9 +117,6 @@ func (l level) writtenSince(before level) int64 {
 func (s *stores) behind(ctx context.Context) (int64, error) {
 	want := map[string]uint64{}
 	for _, name := range s.streams() {
-		if name == protocol.StreamTimers {
-			continue // not projected
-		}
 		state, err := s.bus.State(ctx, name)
 		if err != nil {
 			return 0, err

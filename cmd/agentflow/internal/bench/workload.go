@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Workload is something to load a platform with.
@@ -20,6 +21,7 @@ type Workload struct {
 	clients   func(*target, int) (sender, error)
 	execution bool // each request is an execution
 	start     bool // no load: platforms are started
+	kept      bool // many workflows stand there
 }
 
 // What runs when nothing else is asked for.
@@ -40,6 +42,9 @@ var single = []Workload{
 
 // Workloads are all there are, in the order in which they are told about.
 var Workloads = append(slices.Clone(single), []Workload{
+	{Name: "store", About: "workflows stored", clients: store},
+	{Name: "read", About: "one workflow read", clients: read},
+	{Name: "list", About: "the first pages of 50 out of 100,000 workflows", clients: list, kept: true},
 	{Name: "pages", About: "executions listed: the newest, the page behind, and those that completed", clients: pages},
 	{Name: "mixed", About: "of 20 requests 9 three-step, 4 chat, 2 api, 1 fan-out, 2 limited, 2 crud", clients: mixed},
 	{Name: "start", About: "agentflow up, on an empty folder and again", start: true},
@@ -63,6 +68,9 @@ type target struct {
 	run     string            // tells the names of this run from those of others
 	stored  map[string]string // ids of workflows by the name of their workload; nil: workflows travel in the request
 	cruds   []*crudClient
+
+	mu   sync.Mutex
+	made []string // ids of workflows that clients stored, to be deleted in the end
 }
 
 // order is one execution to ask for, and what must be in the answer.
@@ -102,7 +110,9 @@ func (t *target) store(w Workload) error {
 
 // forget deletes what store kept, and what clients of crud had not come to deleting.
 func (t *target) forget() error {
-	ids := slices.Collect(maps.Values(t.stored))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ids := append(slices.Collect(maps.Values(t.stored)), t.made...)
 	for _, c := range t.cruds {
 		if c.id != "" {
 			ids = append(ids, c.id)
@@ -114,7 +124,7 @@ func (t *target) forget() error {
 			return fmt.Errorf("delete workflow %s: %w", id, r.explain(fault))
 		}
 	}
-	t.stored, t.cruds = nil, nil
+	t.stored, t.cruds, t.made = nil, nil, nil
 	return nil
 }
 

@@ -44,6 +44,7 @@ func load(o Options, l net.Listener, id *identity) (config, error) {
 		env = env.without("DATABASE_URL", "REDIS_URL")
 	}
 	env = env.orDefault("ADMIN_ADDR", loopback+":0")
+	env = env.orDefault("SHUTDOWN_TIMEOUT_SECONDS", "10") // somebody at a terminal waits for it
 	if onLoopback(l) {
 		env = env.orDefault("AUTH_REQUIRED", "false")
 		if !env.has("EGRESS_ALLOW") { // set to nothing, it closes the machine's own addresses

@@ -18,6 +18,7 @@ import (
 type Note struct {
 	PID         int    `json:"pid"`
 	URL         string `json:"url"`
+	APIKey      string `json:"api_key"`
 	AdminKey    string `json:"admin_key"`
 	NATSURL     string `json:"nats_url"`
 	DatabaseURL string `json:"database_url"` // the owner's
@@ -27,7 +28,8 @@ func notePath(data string) string { return filepath.Join(data, "running.json") }
 
 func (p *platform) leaveNote(info Info) error {
 	err := replaceFile(notePath(p.options.Data), Note{
-		PID: info.PID, URL: info.URL, AdminKey: info.AdminKey, NATSURL: info.NATSURL, DatabaseURL: p.stores.databaseURL,
+		PID: info.PID, URL: info.URL, APIKey: info.APIKey, AdminKey: info.AdminKey,
+		NATSURL: info.NATSURL, DatabaseURL: p.stores.databaseURL,
 	})
 	if err != nil {
 		return fmt.Errorf("leave word of how to reach this platform: %w", err)

@@ -53,7 +53,7 @@ type Info struct {
 
 	StandIn      bool   `json:"-"` // Redis is the built-in stand-in
 	AuthRequired bool   `json:"-"`
-	AdminAddr    string `json:"-"` // health, metrics and profiles
+	AdminAddr    string `json:"admin_addr"` // health, metrics, profiles and the log level
 }
 
 // Run brings the platform up, calls use when it is ready, and brings it down when use returns or ctx ends, whichever
@@ -162,7 +162,7 @@ func (p *platform) services(ctx context.Context, g *daemon.Group) error {
 			return gateway.Run(ctx, rt, b, c.gateway)
 		}},
 	} {
-		rt := p.rt.Service(s.name)
+		rt := p.rt.Service(s.name) //nolint:contextcheck // a name is given to what logs, and no request is under way
 		b, err := p.connect(ctx, rt, false)
 		if err != nil {
 			return err
@@ -176,7 +176,7 @@ func (p *platform) services(ctx context.Context, g *daemon.Group) error {
 // connect opens a connection to the NATS server in this process.
 func (p *platform) connect(ctx context.Context, rt *daemon.Runtime, create bool) (*bus.Bus, error) {
 	c := p.config.bus
-	c.Name, c.Log, c.InProcess, c.CreateLayout = rt.Name, rt.Log, p.stores.nats, create
+	c.Name, c.Log, c.Tracer, c.InProcess, c.CreateLayout = rt.Name, rt.Log, rt.Tracer, p.stores.nats, create
 	b, err := bus.Connect(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rt.Name, err)
