@@ -37,11 +37,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	for _, end := range []func() error{shared.Close, platform.Clean} {
-		if err := end(); err != nil {
-			fmt.Fprintln(os.Stderr, "load:", err)
-			code = 1
-		}
+	if err := shared.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		code = 1
 	}
 	os.Exit(code)
 }

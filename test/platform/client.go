@@ -22,6 +22,9 @@ type Client struct {
 // As is a client with an API key; "" for none.
 func (p *Platform) As(key string) Client { return Client{platform: p, key: key} }
 
+// Key is the client's API key.
+func (c Client) Key() string { return c.key }
+
 // callPatience bounds one call.
 const callPatience = 60 * time.Second
 
@@ -63,7 +66,11 @@ func (c Client) Try(tb testing.TB, method, path string, body any, headers ...str
 	if closeErr := resp.Body.Close(); err == nil {
 		err = closeErr
 	}
-	return Answer{resp.StatusCode, resp.Header, bytes.TrimSpace(got)}, err
+	a := Answer{resp.StatusCode, resp.Header, bytes.TrimSpace(got)}
+	if err == nil {
+		c.platform.hold(tb, req, a)
+	}
+	return a, err
 }
 
 // Call makes a request that is answered.

@@ -10,18 +10,20 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/agentflow/agentflow/test/process"
 )
 
 // Options say how to start a platform.
 type Options struct {
-	Data string   // folder; a new one, removed at the end, when empty
-	Env  []string // NAME=value, on top of an environment that holds no settings of the machine it runs on
-	Args []string // more arguments of `agentflow up`
+	Data string    // folder; a new one, removed at the end, when empty
+	Env  []string  // NAME=value, on top of an environment that holds no settings of the machine it runs on
+	Args []string  // more arguments of `agentflow up`
+	Log  io.Writer // gets the whole log, of which the platform keeps the end; nil: nobody
 }
 
 // Ready is the line of JSON that `agentflow up --json` prints when it serves.
@@ -34,6 +36,7 @@ type Ready struct {
 	DatabaseURL string `json:"database_url"`
 	RedisURL    string `json:"redis_url"`
 	PID         int    `json:"pid"`
+	AdminAddr   string `json:"admin_addr"`
 }
 
 // How long a platform may take. A machine under load is slow, and a hang must still end.
@@ -51,8 +54,8 @@ type Platform struct {
 
 	mu      sync.Mutex
 	ready   Ready
-	process *process
-	log     *tail // of all processes on this folder
+	command *command
+	log     *process.Tail // of all processes on this folder
 }
 
 // Start runs a platform that ends with the test. A test that fails prints the end of its log.
@@ -73,7 +76,7 @@ func Start(tb testing.TB, options Options) *Platform {
 
 // Launch runs a platform, for those who end it by themselves.
 func Launch(ctx context.Context, options Options) (*Platform, error) {
-	p := &Platform{options: options, log: &tail{}}
+	p := &Platform{options: options, log: &process.Tail{}}
 	p.Client = Client{platform: p}
 	if p.options.Data == "" {
 		dir, err := os.MkdirTemp("", "agentflow-e2e-")
@@ -86,6 +89,13 @@ func Launch(ctx context.Context, options Options) (*Platform, error) {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+// Attach is a platform that somebody else runs, and ends.
+func Attach(ready Ready) *Platform {
+	p := &Platform{ready: ready, log: &process.Tail{}}
+	p.Client = Client{platform: p}
+	return p
 }
 
 // Data is the data folder.
@@ -117,8 +127,12 @@ func (p *Platform) Up(ctx context.Context) error {
 	}
 	args := append([]string{"up", "--json", "--data", p.options.Data, "--http", "127.0.0.1:0"}, p.options.Args...)
 	cmd := exec.Command(binary, args...) // no context: its end is a signal's, in good order
-	cmd.Env = append(environment(), p.options.Env...)
-	proc, err := run(cmd, p.log)
+	cmd.Env = process.Environment(p.options.Env...)
+	var log io.Writer = p.log
+	if p.options.Log != nil {
+		log = io.MultiWriter(p.log, p.options.Log)
+	}
+	proc, err := run(cmd, log)
 	if err != nil {
 		return fmt.Errorf("start agentflow: %w", err)
 	}
@@ -138,7 +152,7 @@ func (p *Platform) Up(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ready, p.process = ready, proc
+	p.ready, p.command = ready, proc
 	return nil
 }
 
@@ -161,8 +175,8 @@ func (p *Platform) Stop() error { return p.signal(syscall.SIGTERM) }
 
 func (p *Platform) signal(s syscall.Signal) error {
 	p.mu.Lock()
-	proc := p.process
-	p.process = nil
+	proc := p.command
+	p.command = nil
 	p.mu.Unlock()
 	if proc == nil {
 		return nil
@@ -186,20 +200,8 @@ func (p *Platform) Close() error {
 	return err
 }
 
-// environment is what a process gets of ours: no setting of this machine, no key of this user.
-func environment() []string {
-	kept := []string{"PATH", "HOME", "USER", "TMPDIR", "LANG", "GOCOVERDIR"}
-	var env []string
-	for _, name := range kept {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
-}
-
-// process is a running `agentflow up`.
-type process struct {
+// command is a running `agentflow up`.
+type command struct {
 	cmd   *exec.Cmd
 	first chan string // the first line of stdout
 	done  chan struct{}
@@ -212,14 +214,14 @@ type process struct {
 const orphanPatience = 5 * time.Second
 
 // run starts a command whose first line of stdout is wanted and whose stderr goes to the log.
-func run(cmd *exec.Cmd, log io.Writer) (*process, error) {
-	p := &process{cmd: cmd, first: make(chan string, 1), done: make(chan struct{})}
+func run(cmd *exec.Cmd, log io.Writer) (*command, error) {
+	p := &command{cmd: cmd, first: make(chan string, 1), done: make(chan struct{})}
 	p.out.first = p.first
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &p.out, log, orphanPatience
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.done)
-		defer leash(cmd)()
+		defer process.Leash(cmd)()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
@@ -231,7 +233,7 @@ func run(cmd *exec.Cmd, log io.Writer) (*process, error) {
 }
 
 // end sends a signal and waits.
-func (p *process) end(s syscall.Signal) error {
+func (p *command) end(s syscall.Signal) error {
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
@@ -243,38 +245,6 @@ func (p *process) end(s syscall.Signal) error {
 	case <-timer.C:
 		return errors.Join(fmt.Errorf("agentflow up did not end within %v of %v", stopPatience, s), p.cmd.Process.Kill())
 	}
-}
-
-// tail keeps the last lines that were written to it.
-type tail struct {
-	mu    sync.Mutex
-	lines []string
-	part  []byte
-}
-
-const tailLines = 60
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.part = append(t.part, b...)
-	for {
-		line, rest, ok := bytes.Cut(t.part, []byte("\n"))
-		if !ok {
-			return len(b), nil
-		}
-		t.lines = append(t.lines, string(line))
-		if extra := len(t.lines) - tailLines; extra > 0 {
-			t.lines = slices.Delete(t.lines, 0, extra)
-		}
-		t.part = rest
-	}
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(append(slices.Clone(t.lines), string(t.part)), "\n")
 }
 
 // output hands out the first line that is written to it and keeps the rest.

@@ -1,4 +1,4 @@
-package platform
+package process
 
 import (
 	"os/exec"
@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// leash makes the kernel kill the command when the test process dies, however it dies. The signal comes when the thread
+// Leash makes the kernel kill the command when the test process dies, however it dies. The signal comes when the thread
 // that started the command ends, so that thread is kept until the command has ended.
-func leash(cmd *exec.Cmd) (release func()) {
+func Leash(cmd *exec.Cmd) (release func()) {
 	runtime.LockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	return runtime.UnlockOSThread

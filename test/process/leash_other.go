@@ -1,13 +1,13 @@
 //go:build !linux
 
-package platform
+package process
 
 import (
 	"os/exec"
 	"syscall"
 )
 
-func leash(cmd *exec.Cmd) (release func()) {
+func Leash(cmd *exec.Cmd) (release func()) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return func() {}
 }

@@ -1,0 +1,8 @@
+//go:build chaos
+
+package chaos
+
+import "time"
+
+// duration is how long things go wrong.
+const duration = 11 * time.Minute
