@@ -46,6 +46,7 @@ run: ## install what is missing, start the platform, run a sample workflow, serv
 test: ## all tests of all modules, with real Postgres, Redis and NATS
 	@scripts/backends.sh
 	go test -timeout $(TEST_TIMEOUT) -shuffle=on work
+	cd deploy/k8s && GOWORK=off go test ./...
 
 .PHONY: race
 race: ## all tests under the race detector
@@ -58,9 +59,9 @@ cover: ## statement coverage of every package; fails when one that holds logic i
 	scripts/cover.sh
 
 .PHONY: e2e
-e2e: build ## end to end: real processes, two of each service
+e2e: build ## end to end: real processes, two of each service, roll-outs, a NATS cluster
 	@scripts/backends.sh
-	go test -tags e2e -timeout 20m -count=1 -v ./test/e2e/...
+	go test -tags e2e -timeout 20m -count=1 -v ./test/e2e/... ./test/fleet/... ./deploy/...
 
 .PHONY: chaos
 chaos: build ## kill -9 and cut lines under load; nothing accepted is lost
@@ -88,6 +89,10 @@ lint: vet ## vet, golangci-lint with the formatters, tidy go.mod files, shell sc
 	@scripts/lint.sh
 	@scripts/tidy.sh check
 
+.PHONY: openapi-lint
+openapi-lint: ## read the OpenAPI document with Redocly's linter (needs node and the npm registry)
+	npx --yes @redocly/cli@2 lint --config services/gateway/redocly.yaml services/gateway/internal/api/assets/openapi.json
+
 .PHONY: vet
 vet: ## go vet, also for the tagged test suites
 	go vet work
@@ -114,6 +119,20 @@ docs: build ## write docs/configuration.md from what the binaries say about them
 .PHONY: dist
 dist: ## archives with checksums for a release, in dist/
 	@VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/dist.sh
+
+IMAGES := $(SERVICES) agentflow credentials
+
+.PHONY: image
+image: ## container images of every service, the command line and credentials (needs Docker; IMAGE_PREFIX=agentflow/)
+	@for name in $(IMAGES); do \
+		docker build --build-arg SERVICE=$$name --build-arg VERSION='$(VERSION)' --build-arg REVISION='$(REVISION)' \
+			--tag "$(or $(IMAGE_PREFIX),agentflow/)$$name:$(VERSION)" .; \
+	done
+
+.PHONY: sbom
+sbom: build ## what is in every binary, as CycloneDX, in dist/
+	@mkdir -p dist
+	@for name in $(SERVICES) agentflow; do go run ./deploy/sbom "bin/$$name" >"dist/$$name.cdx.json"; echo "dist/$$name.cdx.json"; done
 
 .PHONY: clean
 clean: ## remove what was built

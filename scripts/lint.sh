@@ -21,9 +21,11 @@ if [[ ${1:-} == fmt ]]; then
 	exec "$linter" fmt "${patterns[@]}"
 fi
 
-bash -n scripts/*.sh .ci/run
+bash -n scripts/*.sh deploy/k8s/*.sh .ci/run
 if command -v shellcheck >/dev/null; then
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh deploy/k8s/*.sh .ci/run
 fi
 "$linter" config verify
 "$linter" run "${patterns[@]}"
+# Not in the workspace: see its go.mod.
+(cd deploy/k8s && GOWORK=off "$linter" run ./...)
