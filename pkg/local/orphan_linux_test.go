@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,10 +28,10 @@ func TestServersDieWithAKilledParent(t *testing.T) {
 	postmaster := pidIn(t, filepath.Join(dir, "postgres", "data", "postmaster.pid"))
 	redis := pidIn(t, filepath.Join(dir, "redis", "redis.pid"))
 	family := append(childrenOf(t, postmaster), postmaster, redis)
+	family = slices.DeleteFunc(family, func(pid int) bool { return !alive(pid) }) // a backend that came and went
 	require.Greater(t, len(family), 4, "the postmaster has its usual helpers")
-	for _, pid := range family {
-		require.True(t, alive(pid))
-	}
+	require.Contains(t, family, postmaster)
+	require.Contains(t, family, redis)
 
 	require.NoError(t, parent.Process.Kill())
 	for _, pid := range family {

@@ -75,11 +75,14 @@ func TestTheHotLogStaysSmall(t *testing.T) {
 	ids = nil
 	for refused == nil {
 		id, status, header := begin()
-		if status == http.StatusAccepted {
+		switch {
+		case status == http.StatusAccepted:
 			ids = append(ids, id)
-			continue
+		default: // of an emptier log the gateway still believes what it saw of the burst
+			if _, bytes := stored(); bytes > partitions*(256<<10)/3 {
+				refused = header
+			}
 		}
-		refused = header
 	}
 	require.NotEmpty(t, refused.Get("Retry-After"))
 	_, bytes := stored()

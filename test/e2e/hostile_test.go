@@ -119,7 +119,13 @@ func TestHostile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for path, status := range map[string]int{"/api/v1/workflows/execute": c.v1, "/workflows/execute": c.root} {
-				a := p.Call(t, http.MethodPost, path, c.body, c.header...)
+				a, err := p.Try(t, http.MethodPost, path, c.body, c.header...)
+				if err != nil && c.root == http.StatusRequestHeaderFieldsTooLarge {
+					// The server answers and hangs up while the header is still being sent; who writes on may not see the answer.
+					requireServes(t, p)
+					continue
+				}
+				require.NoError(t, err, path)
 				require.Equal(t, status, a.Status, "%s: %.1000s", path, a.Body)
 				problem := a.JSON(t)
 				if strings.HasPrefix(path, "/api") {

@@ -25,12 +25,13 @@ type room struct {
 
 type part struct {
 	looked time.Time
-	full   bool
+	used   uint64 // when it was looked at, and what was accepted here since
+	most   uint64 // 0: no limit
 }
 
-// left tells whether a partition takes new executions: while three quarters of it are not used. One
-// request in a while asks the server; the others believe what it found.
-func (s *Service) left(ctx context.Context, key protocol.ExecutionKey) bool {
+// left tells whether a partition takes a new execution that needs so many bytes: while three quarters of it
+// are not used. One request in a while asks the server; the others believe what it found.
+func (s *Service) left(ctx context.Context, key protocol.ExecutionKey, size uint64) bool {
 	now := s.now()
 	s.room.mu.Lock()
 	p := s.room.parts[key.Partition]
@@ -38,25 +39,35 @@ func (s *Service) left(ctx context.Context, key protocol.ExecutionKey) bool {
 		p = &part{}
 		s.room.parts[key.Partition] = p
 	}
-	fresh, full := now.Sub(p.looked) < lookEvery, p.full
+	fresh := now.Sub(p.looked) < lookEvery
 	if !fresh {
 		p.looked = now // this one looks, nobody else
 	}
 	s.room.mu.Unlock()
-	if fresh {
-		return !full
+	var state bus.StreamState
+	var err error
+	if !fresh {
+		ctx, cancel := context.WithTimeout(ctx, lookWait)
+		defer cancel()
+		state, err = s.log.State(ctx, key.Stream())
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookWait)
-	defer cancel()
-	state, err := s.log.State(ctx, key.Stream())
-	if err != nil {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	if !fresh { // without an answer there is no limit: the append finds out
+		p.used, p.most = state.Bytes, state.MaxBytes
+	}
+	if err != nil || p.most == 0 {
 		return true
 	}
-	full = used(state)
-	s.room.mu.Lock()
-	p.full = full
-	s.room.mu.Unlock()
-	return !full
+	if p.used >= p.most/4*3 {
+		return false
+	}
+	p.used += size
+	return true
 }
 
-func used(s bus.StreamState) bool { return s.MaxBytes > 0 && s.Bytes >= s.MaxBytes/4*3 }
+// sizeOf is about what an execution will need until it has ended: its request, its results, and its end.
+func sizeOf(req protocol.Requested) uint64 {
+	input, _ := req.Input.Raw() // a reference is small
+	return uint64(len(req.Spec) + 3*len(input) + 3<<10)
+}

@@ -34,19 +34,24 @@ func TestRoomIsKeptForWhatWasAccepted(t *testing.T) {
 	s.now = func() time.Time { return now }
 	key, other := protocol.ExecutionKey{Partition: 1}, protocol.ExecutionKey{Partition: 2}
 	for range 10 {
-		require.True(t, s.left(t.Context(), key))
+		require.True(t, s.left(t.Context(), key, 0))
 	}
 	require.Equal(t, 1, v.asked, "not every request asks")
 	v.level = 750
-	require.True(t, s.left(t.Context(), key), "believed for a while")
-	require.False(t, s.left(t.Context(), other))
+	require.True(t, s.left(t.Context(), key, 0), "believed for a while")
+	require.False(t, s.left(t.Context(), other, 0))
 	now = now.Add(lookEvery)
-	require.False(t, s.left(t.Context(), key))
-	require.False(t, s.left(t.Context(), key))
+	require.False(t, s.left(t.Context(), key, 0))
+	require.False(t, s.left(t.Context(), key, 0))
 	v.err = errors.New("no answer")
 	now = now.Add(lookEvery)
-	require.True(t, s.left(t.Context(), key), "the append finds out")
+	require.True(t, s.left(t.Context(), key, 0), "the append finds out")
 	v.err, v.level = nil, 100
 	now = now.Add(lookEvery)
-	require.True(t, s.left(t.Context(), key))
+	for range 10 { // what is accepted between two looks counts
+		require.True(t, s.left(t.Context(), key, 65))
+	}
+	require.False(t, s.left(t.Context(), key, 65))
+	now = now.Add(lookEvery)
+	require.True(t, s.left(t.Context(), key, 65))
 }

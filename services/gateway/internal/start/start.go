@@ -187,7 +187,7 @@ func (s *Service) input(ctx context.Context, o Order) (protocol.Object, error) {
 // else has launched it for the same order.
 func (s *Service) launch(ctx context.Context, o Order, req protocol.Requested, id protocol.ExecutionID) (*Run, error) {
 	run := &Run{ID: id, Tenant: o.Tenant, key: s.log.Key(o.Tenant, id), deadline: req.Deadline.Time, release: func() {}}
-	if !s.left(ctx, run.key) {
+	if !s.left(ctx, run.key, sizeOf(req)) {
 		return nil, fmt.Errorf("start %s: %w", id, bus.ErrLogFull)
 	}
 	if o.Wait {
