@@ -1,6 +1,7 @@
 package workflow_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -113,10 +114,26 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// BenchmarkParseAndCheck is a document's whole way to a plan.
+// BenchmarkParseAndCheck is a document's whole way to a plan: one whose conditions nobody has compiled before, and one that
+// comes again.
 func BenchmarkParseAndCheck(b *testing.B) {
 	for _, n := range sizes {
-		b.Run(fmt.Sprintf("nodes=%d", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("new/nodes=%d", n), func(b *testing.B) {
+			sent := sample(n)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				// Every text is as long as the next.
+				doc := bytes.ReplaceAll(sent, []byte("summary != '"), fmt.Appendf(nil, "summary != '%08d", i))
+				spec, err := workflow.Parse(doc)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, report := workflow.Check(spec, workflow.Known{}); !report.Valid {
+					b.Fatal(report.Errors)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("again/nodes=%d", n), func(b *testing.B) {
 			doc := sample(n)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,8 +1,10 @@
 package workflow_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -74,4 +76,24 @@ func TestCacheFromManyGoroutines(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, 3, c.Len())
+}
+
+// More conditions than are kept, and again: each decides as it says, whoever compiled it.
+func TestConditionsAreKeptApart(t *testing.T) {
+	t.Parallel()
+	for range 2 {
+		for i := range 1500 {
+			spec := fmt.Appendf(nil, `{"start_node":"a","nodes":[{"id":"a","type":"input"},{"id":"b","type":"aggregator"}],`+
+				`"edges":[{"from":"a","to":"b","condition":"tokens_used == %d"}]}`, i)
+			parsed, err := workflow.Parse(spec)
+			require.NoError(t, err)
+			plan, err := workflow.Compile(parsed)
+			require.NoError(t, err)
+			for tokens, want := range map[int]int{i: 1, i + 1: 0} {
+				taken, err := plan.Taken(0, workflow.Outcome{}, workflow.NewValues(workflow.Values{"tokens_used": json.Number(strconv.Itoa(tokens))}))
+				require.NoError(t, err)
+				require.Len(t, taken, want)
+			}
+		}
+	}
 }

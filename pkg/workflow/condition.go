@@ -51,6 +51,56 @@ var conditionEnv = sync.OnceValues(func() (*cel.Env, error) {
 // decides, it does not build, and CEL counts their cost only after they have run.
 var textBuilders = map[string]bool{"replace": true, "join": true, "format": true}
 
+// conditions are those compiled last: a document that comes again with one change says most of what it
+// said before. What a condition compiles to depends on nothing but its text.
+var conditions memo
+
+// memo keeps the newest generation of conditions, and the one before.
+type memo struct {
+	mu           sync.Mutex
+	young, older map[string]*condition
+}
+
+// generation bounds the memory: a compiled condition takes some 10 KB.
+const generation = 512
+
+func (m *memo) get(text string) *condition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.young[text]
+	if c == nil {
+		if c = m.older[text]; c != nil {
+			m.keep(c)
+		}
+	}
+	return c
+}
+
+func (m *memo) put(c *condition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keep(c)
+}
+
+func (m *memo) keep(c *condition) {
+	if len(m.young) >= generation || m.young == nil {
+		m.young, m.older = make(map[string]*condition, generation), m.young
+	}
+	m.young[c.text] = c
+}
+
+// conditionOf compiles a condition, unless it has done so not long ago.
+func conditionOf(text string) (*condition, error) {
+	if c := conditions.get(text); c != nil {
+		return c, nil
+	}
+	c, err := compileCondition(text)
+	if err == nil {
+		conditions.put(c)
+	}
+	return c, err
+}
+
 // compileCondition compiles a condition. Any free name is a key of the state.
 func compileCondition(text string) (c *condition, err error) {
 	// The text is a stranger's, and the compiler is not ours: what panics in there must not

@@ -65,7 +65,7 @@ func (b *builder) condition(e Edge, field string) (EdgeKind, *condition) {
 			}
 			return When, nil
 		}
-		compiled.condition, compiled.err = compileCondition(text)
+		compiled.condition, compiled.err = conditionOf(text)
 		b.conditions[text] = compiled
 	}
 	if compiled.err != nil {

@@ -131,6 +131,10 @@ func compilePattern(f Fields, text string, budget *int) *regexp.Regexp {
 
 // patternSize returns how many instructions a regular expression compiles to, at most.
 func patternSize(text string) (int, error) {
+	bound := 2*len(text) + 8 // without counted repetitions it needs no compiling
+	if !strings.ContainsAny(text, `(){}\\[]?*+`) {
+		return bound, nil // and what has none of these stands on its own
+	}
 	tree, err := syntax.Parse(text, syntax.Perl|syntax.FoldCase)
 	if err != nil {
 		reason := err.Error()
@@ -142,7 +146,7 @@ func patternSize(text string) (int, error) {
 		return 0, fmt.Errorf("the pattern %s cannot be used: %s", quoted(text), shorten(reason))
 	}
 	if !strings.Contains(text, "{") {
-		return 2*len(text) + 8, nil // without counted repetitions a bound that needs no compiling
+		return bound, nil
 	}
 	program, err := syntax.Compile(tree.Simplify())
 	if err != nil {
