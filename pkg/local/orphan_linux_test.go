@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,15 +25,13 @@ func TestServersDieWithAKilledParent(t *testing.T) {
 	parent := startParent(t, dir)
 
 	postmaster := pidIn(t, filepath.Join(dir, "postgres", "data", "postmaster.pid"))
-	redis := pidIn(t, filepath.Join(dir, "redis", "redis.pid"))
-	family := append(childrenOf(t, postmaster), postmaster, redis)
-	family = slices.DeleteFunc(family, func(pid int) bool { return !alive(pid) }) // a backend that came and went
-	require.Greater(t, len(family), 4, "the postmaster has its usual helpers")
-	require.Contains(t, family, postmaster)
-	require.Contains(t, family, redis)
+	servers := family(dir)
+	require.Greater(t, len(servers), 4, "the postmaster has its usual helpers")
+	require.Contains(t, servers, postmaster)
+	require.Contains(t, servers, pidIn(t, filepath.Join(dir, "redis", "redis.pid")))
 
 	require.NoError(t, parent.Process.Kill())
-	for _, pid := range family {
+	for _, pid := range servers {
 		require.Eventually(t, func() bool { return !alive(pid) }, goneWithin, 5*time.Millisecond, "process %d", pid)
 	}
 
@@ -122,8 +119,12 @@ func startParent(t *testing.T, dir string) *exec.Cmd {
 	require.NoError(t, err)
 	require.NoError(t, parent.Start())
 	t.Cleanup(func() {
+		orphans := family(dir)
 		_ = parent.Process.Kill() // most tests have done it
 		_ = parent.Wait()
+		for _, pid := range orphans { // they still write into the folder that is removed next
+			require.Eventually(t, func() bool { return !alive(pid) }, goneWithin, 5*time.Millisecond, "process %d", pid)
+		}
 	})
 	var word string
 	_, err = fmt.Fscan(stdout, &word)
@@ -142,15 +143,21 @@ func pidIn(t *testing.T, file string) int {
 	return pid
 }
 
-func childrenOf(t *testing.T, parent int) []int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
-	require.NoError(t, err)
+// family is every process of the servers in a folder that lives.
+func family(dir string) []int {
 	var pids []int
-	for _, field := range strings.Fields(string(text)) {
-		pid, err := strconv.Atoi(field)
-		require.NoError(t, err)
-		pids = append(pids, pid)
+	for _, file := range []string{"postgres/data/postmaster.pid", "redis/redis.pid"} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			continue // it has ended in good order
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%[1]s/task/%[1]s/children", strings.TrimSpace(first)))
+		for _, field := range append(strings.Fields(string(children)), strings.TrimSpace(first)) {
+			if pid, err := strconv.Atoi(field); err == nil && alive(pid) {
+				pids = append(pids, pid)
+			}
+		}
 	}
 	return pids
 }
