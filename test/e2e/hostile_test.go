@@ -224,10 +224,14 @@ func TestHostileAddresses(t *testing.T) {
 	t.Parallel()
 	p := use(t)
 	admin := p.As(p.Ready().AdminKey)
+	refused := []int{http.StatusNotFound, http.StatusUnprocessableEntity}
+	if len(attached) > 0 { // where the suite has run before, a.b may be somebody's
+		refused = append(refused, http.StatusForbidden)
+	}
 	for _, id := range []string{"a.b", "%2A", "%3E", "a%20b", "..%2F..", "%00", "%FF", "exec_*", strings.Repeat("e", 300), "exec_01jd2v8m6hf5qrgq2s9n0w3x4y"} {
 		for _, path := range []string{"/executions/", "/workflows/", "/sources/", "/api/v1/sources/", "/api/v1/workflows/"} {
 			a := p.Call(t, http.MethodGet, path+id, nil)
-			require.Contains(t, []int{http.StatusNotFound, http.StatusUnprocessableEntity}, a.Status, "%s%s: %.300s", path, id, a.Body)
+			require.Contains(t, refused, a.Status, "%s%s: %.300s", path, id, a.Body)
 		}
 		for _, path := range []string{"/executions/" + id + "/events", "/executions/" + id + "/cancel", "/workflows/" + id + "/execute"} {
 			method := http.MethodPost
@@ -235,7 +239,7 @@ func TestHostileAddresses(t *testing.T) {
 				method = http.MethodGet
 			}
 			a := p.Call(t, method, path, nil)
-			require.Contains(t, []int{http.StatusNotFound, http.StatusUnprocessableEntity}, a.Status, "%s: %.300s", path, a.Body)
+			require.Contains(t, refused, a.Status, "%s: %.300s", path, a.Body)
 		}
 	}
 	for _, id := range []string{"UPPER", "a.b", "*", ">", "a b", "", strings.Repeat("x", 64), "ü"} {

@@ -138,20 +138,24 @@ func (c *company) settle(t *testing.T, outside *fakeprovider.Server) {
 	platform.Await(t, "the execution in the list", func() bool { return len(c.list(t, "/executions")) == 1 })
 }
 
-// list is the ids of a list.
+// list is the ids of a list. A page and its total are two queries: while something is being brought into the tables they
+// may be of two moments.
 func (c company) list(t *testing.T, path string) []string {
 	t.Helper()
-	var page struct {
-		Items []object `json:"items"`
-		Total int      `json:"total"`
-	}
-	c.Get(t, path).Decode(t, &page)
-	ids := []string{}
-	for _, item := range page.Items {
-		require.Equal(t, c.id, item["tenant_id"])
-		ids = append(ids, item["id"].(string))
-	}
-	require.Len(t, ids, page.Total)
+	var ids []string
+	platform.Await(t, "a page and its total to agree", func() bool {
+		var page struct {
+			Items []object `json:"items"`
+			Total int      `json:"total"`
+		}
+		c.Get(t, path).Decode(t, &page)
+		ids = make([]string, 0, len(page.Items))
+		for _, item := range page.Items {
+			require.Equal(t, c.id, item["tenant_id"])
+			ids = append(ids, item["id"].(string))
+		}
+		return len(ids) == page.Total
+	})
 	return ids
 }
 
