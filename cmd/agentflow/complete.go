@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agentflow/agentflow/cmd/agentflow/internal/watch"
 )
 
 // suggestions completes the first argument of a command.
@@ -55,7 +57,7 @@ func (r *remote) ids(path string) func() []string {
 			if about == "" {
 				about = item.Status
 			}
-			found = append(found, cobra.CompletionWithDesc(item.ID, plain(about)))
+			found = append(found, cobra.CompletionWithDesc(item.ID, watch.Harmless(about)))
 		}
 		return found
 	}

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/agentflow/agentflow/cmd/agentflow/internal/watch"
 )
 
 // table is a list for people: a line of headings, and one for each item.
@@ -73,17 +74,7 @@ func cell(v any) string {
 	if text == "" {
 		return "-"
 	}
-	return plain(text)
-}
-
-// plain is text that cannot steer the terminal: names and messages come from whoever wrote the workflow.
-func plain(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Cf) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
+	return watch.Harmless(text)
 }
 
 // decode reads JSON with its numbers as they are written.

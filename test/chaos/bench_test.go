@@ -3,6 +3,8 @@ package chaos
 import (
 	"testing"
 	"time"
+
+	"github.com/agentflow/agentflow/test/platform"
 )
 
 // BenchmarkTakeover kills the executor of an execution and waits until another one makes its call again, at the default
@@ -15,11 +17,11 @@ func BenchmarkTakeover(b *testing.B) {
 		w := newWorld(b)
 		arrived, gate := w.holding()
 		first := executor(b, "-first", url, 10*time.Second)
-		await(b, "an executor", first.ready)
+		platform.Await(b, "an executor", first.ready)
 		key := request(b, log, two(w))
 		next(b, arrived)
 		second := executor(b, "-second", url, 10*time.Second)
-		await(b, "another executor", second.ready)
+		platform.Await(b, "another executor", second.ready)
 		b.StartTimer()
 		first.hold()
 		next(b, arrived)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/test/platform"
 	"github.com/agentflow/agentflow/test/process"
 )
 
@@ -183,7 +184,7 @@ func TestChaos(t *testing.T) {
 	for _, orders := range handed {
 		for _, o := range orders {
 			if len(o.ids) == 0 {
-				await(t, "order "+o.key+" to be accepted", func() bool { return f.hand(o) })
+				platform.Await(t, "order "+o.key+" to be accepted", func() bool { return f.hand(o) })
 			}
 			require.Len(t, o.ids, 1, "one key, one execution")
 			for id := range o.ids {
@@ -209,7 +210,7 @@ func (f *fleet) settle(outside *world) {
 		o.body = fmt.Appendf(nil, `{"workflow":%s}`, two(outside))
 		require.True(f.tb, f.hand(o))
 		for id := range o.ids {
-			await(f.tb, "the end of "+id, func() bool {
+			platform.Await(f.tb, "the end of "+id, func() bool {
 				_, body, err := f.call(http.MethodGet, "/executions/"+id, nil)
 				return err == nil && strings.Contains(string(body), `"status":"COMPLETED"`)
 			})
@@ -237,7 +238,7 @@ func (f *fleet) noLeaks(before map[string]float64, outside *world) {
 	outside.CloseClientConnections()
 	var after map[string]float64
 	var over []string
-	await(f.tb, "the services to let go of what they held", func() bool {
+	platform.Await(f.tb, "the services to let go of what they held", func() bool {
 		after, over = f.resources(), nil
 		for name, n := range after {
 			if n > before[name]+slack {

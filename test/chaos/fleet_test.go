@@ -18,6 +18,7 @@ import (
 
 	"github.com/agentflow/agentflow/pkg/local"
 	"github.com/agentflow/agentflow/pkg/local/localtest"
+	"github.com/agentflow/agentflow/test/platform"
 )
 
 // ackWait is short, so that much is taken over in little time.
@@ -96,7 +97,7 @@ func (f *fleet) services() []*program {
 func (f *fleet) awaitReady() {
 	f.tb.Helper()
 	for _, p := range f.services() {
-		await(f.tb, p.name, p.ready)
+		platform.Await(f.tb, p.name, p.ready)
 	}
 }
 
@@ -113,7 +114,7 @@ func (f *fleet) found() {
 	var made struct{ Key string }
 	require.NoError(f.tb, json.Unmarshal(body, &made))
 	f.key = made.Key
-	await(f.tb, "the key", func() bool {
+	platform.Await(f.tb, "the key", func() bool {
 		status, _, err := f.call(http.MethodGet, "/executions", nil)
 		return err == nil && status == http.StatusOK
 	})

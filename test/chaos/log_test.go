@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/test/platform"
 )
 
 // TestTheHotLogStaysSmall: behind a burst the execution log is emptied, and while Postgres is away a small one becomes
@@ -67,7 +68,7 @@ func TestTheHotLogStaysSmall(t *testing.T) {
 	most, _ := stored()
 	burst := len(ids)
 	ended(t, f, ids)
-	await(t, "the log to be emptied", func() bool { n, _ := stored(); return n == 0 })
+	platform.Await(t, "the log to be emptied", func() bool { n, _ := stored(); return n == 0 })
 	t.Logf("a burst of %d executions left %d messages, and none in the end", burst, most)
 
 	require.NoError(t, f.postgres.Kill())
@@ -88,22 +89,22 @@ func TestTheHotLogStaysSmall(t *testing.T) {
 	_, bytes := stored()
 	t.Logf("without Postgres %d executions were accepted, until their log had %d KiB of %d", len(ids), bytes>>10, partitions*256)
 	for _, id := range []string{ids[0], ids[len(ids)-1]} {
-		await(t, id+" to end without Postgres", func() bool {
+		platform.Await(t, id+" to end without Postgres", func() bool {
 			_, answer, err := f.call(http.MethodGet, "/executions/"+id, nil)
 			return err == nil && strings.Contains(string(answer), `"status":"COMPLETED"`)
 		})
 	}
 	require.NoError(t, f.postgres.Start(t.Context()))
 	ended(t, f, ids)
-	await(t, "the log to be emptied", func() bool { n, _ := stored(); return n == 0 })
-	await(t, "new executions to be accepted", func() bool { _, status, _ := begin(); return status == http.StatusAccepted })
+	platform.Await(t, "the log to be emptied", func() bool { n, _ := stored(); return n == 0 })
+	platform.Await(t, "new executions to be accepted", func() bool { _, status, _ := begin(); return status == http.StatusAccepted })
 	f.verify()
 }
 
 // ended waits until executions have completed, as the archive tells.
 func ended(t *testing.T, f *fleet, ids []string) {
 	t.Helper()
-	await(t, "every execution to be archived", func() bool {
+	platform.Await(t, "every execution to be archived", func() bool {
 		all := f.histories()
 		for _, id := range ids {
 			h := all[id]

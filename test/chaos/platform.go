@@ -16,6 +16,7 @@ import (
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/bus/local"
 
+	"github.com/agentflow/agentflow/test/platform"
 	"github.com/agentflow/agentflow/test/process"
 )
 
@@ -58,7 +59,7 @@ func startNATS(tb testing.TB) (*program, string) {
 		cmd.Env = process.Environment(natsAddress+"="+address, natsFolder+"="+dir)
 		return cmd
 	})
-	await(tb, "NATS", func() bool {
+	platform.Await(tb, "NATS", func() bool {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(tb.Context(), "tcp", address)
 		if err != nil {
 			return false
@@ -94,7 +95,7 @@ func executor(tb testing.TB, number, nats string, ackWait time.Duration, env ...
 func connect(tb testing.TB, nats string) *bus.Bus {
 	tb.Helper()
 	var b *bus.Bus
-	await(tb, "the streams", func() bool {
+	platform.Await(tb, "the streams", func() bool {
 		ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
 		defer cancel()
 		var err error

@@ -2,11 +2,8 @@ package chaos
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,20 +135,13 @@ func (p *program) ready() bool {
 // metric reads a value without labels, or the sum over its labels; 0 when there is none.
 func (p *program) metric(tb testing.TB, name string) float64 {
 	tb.Helper()
-	resp, err := quick.Get("http://" + p.admin + "/metrics")
-	require.NoError(tb, err, p.name)
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
+	all, err := process.Metrics(tb.Context(), p.admin)
 	require.NoError(tb, err, p.name)
 	sum := 0.0
-	for line := range strings.Lines(string(text)) {
-		metric, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if bare, _, _ := strings.Cut(metric, "{"); bare != name {
-			continue
+	for series, v := range all {
+		if bare, _, _ := strings.Cut(series, "{"); bare == name {
+			sum += v
 		}
-		v, err := strconv.ParseFloat(value, 64)
-		require.NoError(tb, err, line)
-		sum += v
 	}
 	return sum
 }
@@ -162,23 +152,10 @@ var quick = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{Di
 // freeAddress is an address on loopback that nobody listens on now.
 func freeAddress(tb testing.TB) string {
 	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	address, err := process.FreeAddress()
 	require.NoError(tb, err)
-	defer func() { require.NoError(tb, l.Close()) }()
-	return l.Addr().String()
+	return address
 }
 
 // let lets time pass: here it is time in which things go wrong, or nothing happens.
 func let(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // there is no condition to wait for
-
-// await asks again and again until the answer is yes.
-func await(tb testing.TB, what string, yes func() bool) {
-	tb.Helper()
-	deadline := time.Now().Add(patience)
-	for !yes() {
-		if time.Now().After(deadline) {
-			tb.Fatalf("waited %v in vain for %s", patience, what)
-		}
-		let(20 * time.Millisecond)
-	}
-}

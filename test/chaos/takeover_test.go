@@ -16,6 +16,7 @@ import (
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/typeid"
 	"github.com/agentflow/agentflow/pkg/workflow"
+	"github.com/agentflow/agentflow/test/platform"
 )
 
 func TestMain(m *testing.M) { os.Exit(runMain(m)) }
@@ -118,11 +119,11 @@ func TestTakeover(t *testing.T) {
 		w = newWorld(t)
 		arrived, gate = w.holding()
 		first = executor(t, "-first", url, ackWait, "EXECUTOR_DRAIN_SECONDS=0")
-		await(t, "an executor", first.ready)
+		platform.Await(t, "an executor", first.ready)
 		key = request(t, b, two(w))
 		next(t, arrived)
 		second = executor(t, "-second", url, ackWait)
-		await(t, "another executor", second.ready)
+		platform.Await(t, "another executor", second.ready)
 		return w, first, second, key, arrived, gate
 	}
 	t.Run("killed", func(t *testing.T) {
@@ -144,7 +145,7 @@ func TestTakeover(t *testing.T) {
 		close(gate) // what the first was waiting for comes
 		second.hold()
 		first.resume()
-		await(t, "the first to let go", func() bool { return first.metric(t, "agentflow_fences_lost_total") == 1 })
+		platform.Await(t, "the first to let go", func() bool { return first.metric(t, "agentflow_fences_lost_total") == 1 })
 		require.Zero(t, first.metric(t, "agentflow_executions_running"))
 		completedOnce(t, b, w, key)
 		// And it goes on working.
@@ -170,7 +171,7 @@ func TestPoison(t *testing.T) {
 	b := connect(t, url)
 	w := newWorld(t)
 	e := executor(t, "", url, time.Second, "EXECUTOR_MAX_TAKEOVERS=2")
-	await(t, "an executor", e.ready)
+	platform.Await(t, "an executor", e.ready)
 	w.hook = func(key string, _ int) {
 		if strings.HasSuffix(key, "/y/0") {
 			e.kill()

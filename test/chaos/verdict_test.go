@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/test/platform"
 )
 
 // history is what the archive holds of an execution.
@@ -21,7 +22,7 @@ type history struct {
 func (f *fleet) judge(ids []string, outside *world) map[string]int {
 	f.tb.Helper()
 	var all map[string]*history
-	await(f.tb, "every execution to end", func() bool {
+	platform.Await(f.tb, "every execution to end", func() bool {
 		all = f.histories()
 		for _, id := range ids {
 			if h := all[id]; h == nil || len(h.ends) == 0 {

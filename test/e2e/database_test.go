@@ -3,11 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +13,7 @@ import (
 
 	"github.com/agentflow/agentflow/pkg/local"
 	"github.com/agentflow/agentflow/test/platform"
+	"github.com/agentflow/agentflow/test/process"
 )
 
 // TestDatabase: 200 clients on a pool of five, while Postgres is killed and comes back. What was answered with 201 is
@@ -29,7 +27,8 @@ func TestDatabase(t *testing.T) {
 		defer cancel()
 		require.NoError(t, server.Stop(ctx))
 	})
-	admin := freeAddress(t)
+	admin, err := process.FreeAddress()
+	require.NoError(t, err)
 	p := platform.Start(t, platform.Options{Env: []string{
 		"DATABASE_URL=" + server.URL(), "DB_POOL_SIZE=5", "DB_MAX_OVERFLOW=0", "LOG_LEVEL=error", "ADMIN_ADDR=" + admin,
 	}})
@@ -115,36 +114,9 @@ func TestDatabase(t *testing.T) {
 	// A command whose answer was lost may have been carried out; none that was answered is missing.
 	require.GreaterOrEqual(t, page.Total, len(kept))
 	platform.Await(t, "every connection to come back", func() bool {
-		figures := poolFigures(t, admin)
-		return figures[`connections{service="catalog",state="in_use"}`] == "0" && figures[`connections_limit{service="catalog"}`] == "5"
+		figures, err := process.Metrics(t.Context(), admin)
+		require.NoError(t, err)
+		inUse, ok := figures[`agentflow_db_pool_connections{service="catalog",state="in_use"}`]
+		return ok && inUse == 0 && figures[`agentflow_db_pool_connections_limit{service="catalog"}`] == 5
 	})
-}
-
-// freeAddress is one that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().String()
-}
-
-// poolFigures are what a platform tells of its connections to Postgres.
-func poolFigures(t *testing.T, admin string) map[string]string {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+"/metrics", http.NoBody)
-	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, resp.Body.Close()) }()
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	figures := map[string]string{}
-	for line := range strings.Lines(string(body)) {
-		if figure, ours := strings.CutPrefix(strings.TrimSpace(line), "agentflow_db_pool_"); ours {
-			name, value, _ := strings.Cut(figure, " ")
-			figures[name] = value
-		}
-	}
-	return figures
 }

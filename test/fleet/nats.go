@@ -107,7 +107,7 @@ func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
 		var err error
-		if ports[i], err = FreePort(); err != nil {
+		if ports[i], err = process.FreePort(); err != nil {
 			return nil, err
 		}
 	}

@@ -1,39 +1,20 @@
 package load
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"net/http"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/agentflow/agentflow/test/process"
 )
 
-// metrics reads what the platform exposes: series, with their labels, to values.
+// metrics reads what the platform exposes.
 func metrics(t *testing.T) map[string]float64 {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+shared.Ready().AdminAddr+"/metrics", http.NoBody)
+	m, err := process.Metrics(t.Context(), shared.Ready().AdminAddr)
 	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, resp.Body.Close()) }()
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	out := map[string]float64{}
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		line := lines.Text()
-		cut := strings.LastIndexByte(line, ' ')
-		if cut < 0 || line[0] == '#' {
-			continue
-		}
-		out[line[:cut]], err = strconv.ParseFloat(line[cut+1:], 64)
-		require.NoError(t, err, line)
-	}
-	require.NoError(t, lines.Err())
-	return out
+	return m
 }
 
 // metric is one series, which must be there.

@@ -116,7 +116,7 @@ func (e Event) About() string {
 	}
 	add(d.Reason != "", "%s", d.Reason)
 	add(d.Error != nil, "%s", e.failure())
-	return plain(strings.Join(parts, ", "))
+	return Harmless(strings.Join(parts, ", "))
 }
 
 func (e Event) failure() string {

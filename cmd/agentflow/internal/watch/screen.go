@@ -47,7 +47,7 @@ type lines struct {
 
 func (s lines) Event(e Event, _ json.RawMessage) error {
 	parts := []string{e.At.UTC().Format("15:04:05.000"), e.Name()}
-	for _, part := range []string{plain(e.Node()), e.About()} {
+	for _, part := range []string{Harmless(e.Node()), e.About()} {
 		if part != "" {
 			parts = append(parts, part)
 		}

@@ -265,7 +265,7 @@ func (l line) cut(width int) string {
 	var b strings.Builder
 	room := width
 	for _, s := range l {
-		text := plain(s.text)
+		text := Harmless(s.text)
 		if width > 0 {
 			if room <= 0 {
 				break
@@ -280,8 +280,8 @@ func (l line) cut(width int) string {
 	return b.String()
 }
 
-// plain is text that cannot steer the terminal.
-func plain(text string) string {
+// Harmless is text that cannot steer the terminal: names and messages come from whoever wrote the workflow.
+func Harmless(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Cf) {
 			return '\uFFFD'
