@@ -187,8 +187,13 @@ func stopShared(ctx context.Context) error {
 
 // VerifyTestMain is goleak.VerifyTestMain for packages that use this one: it runs the tests, stops the shared servers
 // and then looks for goroutines that were left behind.
-func VerifyTestMain(m *testing.M, options ...goleak.Option) {
-	goleak.VerifyTestMain(thenStop{m}, options...)
+func VerifyTestMain(m *testing.M) {
+	goleak.VerifyTestMain(thenStop{m},
+		// The NATS client's object store starts this one for its acknowledgements and never ends it.
+		goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"),
+		// A closed pool of the Redis client looks for its server once more, a second after it could not reach it.
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
+	)
 }
 
 type thenStop struct{ tests *testing.M }

@@ -14,7 +14,6 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/agentflow/agentflow/db"
@@ -33,10 +32,7 @@ const (
 	tick    = 5 * time.Millisecond
 )
 
-func TestMain(m *testing.M) {
-	// The client library's object store starts this one for its acknowledgements and never ends it.
-	localtest.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
-}
+func TestMain(m *testing.M) { localtest.VerifyTestMain(m) }
 
 // world is a catalog over a real Postgres and a real NATS, both its own.
 type world struct {
