@@ -2,12 +2,14 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/mailru/easyjson/jlexer"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -122,29 +124,59 @@ func (b *Bus) find(ctx context.Context, key protocol.ExecutionKey, after uint64,
 	return 0, ErrConflict
 }
 
+// publishFenced publishes once, behind the sequence that the subjects of fence have to end with. It reads the
+// acknowledgement itself: that of the client library goes through reflection, once for every commit.
 func (b *Bus) publishFenced(ctx context.Context, msg *nats.Msg, after uint64, fence string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
-	// PublishMsg writes its options into the header of the message, so a retry starts from a copy.
-	m := &nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: make(nats.Header, len(msg.Header)+2)}
-	for k, v := range msg.Header {
-		m.Header[k] = v
+	msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(after, 10)}
+	msg.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{fence}
+	reply, err := b.nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return 0, err
 	}
-	ack, err := b.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequenceForSubject(after, fence), jetstream.WithRetryAttempts(0))
-	if err == nil {
-		return ack.Sequence, nil
+	seq, refused, err := readAck(reply.Data)
+	switch {
+	case err != nil:
+		return 0, err
+	case refused == nil:
+		return seq, nil
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		switch api.ErrorCode {
-		case jsStoreFailed, jsStorageExceeded, jsInsufficientResources:
-			return 0, ErrLogFull
-		case jsWrongLastSequence, jsWrongLastSequenceConstant:
-			return 0, ErrConflict
-		default: // no meaning of its own
+	switch refused.ErrorCode {
+	case jsStoreFailed, jsStorageExceeded, jsInsufficientResources:
+		return 0, ErrLogFull
+	case jsWrongLastSequence, jsWrongLastSequenceConstant:
+		return 0, ErrConflict
+	}
+	return 0, refused
+}
+
+// readAck reads what a stream answers to a publish: the sequence of the message, or why it was refused.
+func readAck(data []byte) (seq uint64, refused *jetstream.APIError, err error) {
+	l := jlexer.Lexer{Data: data}
+	l.Delim('{')
+	for l.Ok() && !l.IsDelim('}') {
+		key := l.UnsafeFieldName(false)
+		l.WantColon()
+		switch key {
+		case "seq":
+			seq = l.Uint64()
+		case "error":
+			l.AddError(json.Unmarshal(l.Raw(), &refused))
+		default:
+			l.SkipRecursive()
 		}
+		l.WantComma()
 	}
-	return 0, err
+	l.Delim('}')
+	l.Consumed()
+	if err := l.Error(); err != nil {
+		return 0, nil, fmt.Errorf("acknowledgement of a publish: %w", err)
+	}
+	if seq == 0 && refused == nil {
+		return 0, nil, errors.New("acknowledgement of a publish: it holds neither a sequence nor an error")
+	}
+	return seq, refused, nil
 }
 
 // Last returns the newest commit of an execution.

@@ -333,7 +333,7 @@ func TestFoldingInPiecesGivesTheSameState(t *testing.T) {
 		// Carried at the cut: nothing before is needed.
 		early, err := Fold(testKey, h.records[:cut], h.find)
 		require.NoError(t, err)
-		carried, err := early.Carry(protocol.Verbatim(h.plan.Spec.Raw))
+		carried, err := early.Carry(h.plan.Spec.Raw)
 		if early.Done() {
 			require.Error(t, err)
 			return
@@ -341,7 +341,8 @@ func TestFoldingInPiecesGivesTheSameState(t *testing.T) {
 		require.NoError(t, err)
 		rec := (&history{plan: h.plan}).commit(t, epoch, carried)
 		restored, err := Fold(testKey, []protocol.Record{rec}, func(req protocol.Requested) (*workflow.Plan, error) {
-			return compileIn(t, req.Spec), nil
+			doc, err := req.Spec.Document()
+			return compileIn(t, doc), err
 		})
 		require.NoError(t, err)
 		require.Equal(t, half, books(t, restored))

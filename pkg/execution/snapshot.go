@@ -57,7 +57,7 @@ type loopSnapshot struct {
 func (e edgeStatus) MarshalJSON() ([]byte, error) { return []byte{'0' + byte(e)}, nil }
 
 // Carry is the event that holds the whole state, so that nothing before it is needed any more.
-func (s *State) Carry(spec protocol.Verbatim) (protocol.Carried, error) {
+func (s *State) Carry(spec []byte) (protocol.Carried, error) {
 	switch {
 	case s.End != nil:
 		return protocol.Carried{}, fmt.Errorf("carry %s: it has ended", s.ID)
@@ -86,7 +86,7 @@ func (s *State) Carry(spec protocol.Verbatim) (protocol.Carried, error) {
 		return protocol.Carried{}, fmt.Errorf("carry %s: %w", s.ID, err)
 	}
 	req := s.Request
-	req.Spec = spec
+	req.Spec = protocol.VerbatimOf(spec)
 	req.Input = protocol.ObjectOf(workflow.Values{}) // its values are in the snapshot
 	return protocol.Carried{Requested: req, Snapshot: raw}, nil
 }

@@ -62,7 +62,7 @@ func TestCarriedFailures(t *testing.T) {
 			t.Parallel()
 			s := newState(t, parseGraph(t, "a -> b"), "")
 			apply(t, s, epoch.Add(time.Second), s.Fail(Run{Attempt: 1}, protocol.Failure{Code: code, Message: "no"}, epoch, epoch, time.Time{}))
-			carried, err := s.Carry(protocol.Verbatim(s.Plan.Spec.Raw))
+			carried, err := s.Carry(s.Plan.Spec.Raw)
 			require.NoError(t, err)
 			r, err := Restore(testKey, s.Plan, carried)
 			require.NoError(t, err)

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/mailru/easyjson/jlexer"
 	"github.com/mailru/easyjson/jwriter"
@@ -35,10 +36,10 @@ func (t *Time) UnmarshalEasyJSON(l *jlexer.Lexer) {
 }
 
 // MarshalEasyJSON writes the document as a string.
-func (v Verbatim) MarshalEasyJSON(w *jwriter.Writer) { w.String(string(v)) }
+func (v Verbatim) MarshalEasyJSON(w *jwriter.Writer) { w.Raw(v, nil) }
 
 // UnmarshalEasyJSON reads a document back.
-func (v *Verbatim) UnmarshalEasyJSON(l *jlexer.Lexer) { *v = Verbatim(l.String()) }
+func (v *Verbatim) UnmarshalEasyJSON(l *jlexer.Lexer) { *v = l.Raw() }
 
 // MarshalEasyJSON writes the wire form.
 func (o Object) MarshalEasyJSON(w *jwriter.Writer) {
@@ -69,7 +70,7 @@ func (o *Object) UnmarshalEasyJSON(l *jlexer.Lexer) {
 	readObject(l, func(key string) {
 		switch key {
 		case "value":
-			o.raw = l.Raw()
+			o.raw = rawObject(l)
 		case "ref":
 			o.Ref = l.String()
 		case "bytes":
@@ -78,6 +79,35 @@ func (o *Object) UnmarshalEasyJSON(l *jlexer.Lexer) {
 			l.SkipRecursive()
 		}
 	})
+}
+
+// rawObject takes an object as it stands. [jlexer.Lexer.Raw] would read it once more to see whether it is
+// valid, which whoever takes it out finds out as well.
+func rawObject(l *jlexer.Lexer) []byte {
+	begin := l.GetPos() - 1 // the lexer has read its first character already
+	if begin < 0 || l.Data[begin] != '{' {
+		return l.Raw()
+	}
+	depth, inText := 0, false
+	for i := begin; i < len(l.Data); i++ {
+		switch c := l.Data[i]; {
+		case inText && c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth--; depth == 0 {
+				raw := l.Data[begin : i+1 : i+1]
+				*l = jlexer.Lexer{Data: l.Data[i+1:]}
+				return raw
+			}
+		}
+	}
+	l.AddError(io.ErrUnexpectedEOF)
+	return nil
 }
 
 // readObject calls field with each key of an object that is not null; field reads its value.

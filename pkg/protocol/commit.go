@@ -14,7 +14,8 @@ import (
 type Commit struct {
 	ID     string // unique; a writer that lost its ack recognises its own commit by it
 	Events []Stamped
-	Body   []byte // what EncodeCommit made of Events, when the writer has it already
+	Body   []byte // what Encode made of Events, when the writer has it already
+	last   int    // where in Body the last event begins
 }
 
 // Stamped is an event and when it happened.
@@ -39,16 +40,30 @@ var ErrUnknownEvent = errors.New("unknown event type")
 
 // EncodeCommit renders the body of a commit; its id travels as the header ce-id.
 func EncodeCommit(c Commit) ([]byte, error) {
+	err := c.Encode()
+	return c.Body, err
+}
+
+const bodyBegin = `{"events":[`
+
+// Last is the body of a commit that holds the last event alone, made from the body of this one.
+func (c *Commit) Last() []byte {
+	return append(append(make([]byte, 0, len(bodyBegin)+len(c.Body)-c.last), bodyBegin...), c.Body[c.last:]...)
+}
+
+// Encode renders the body of the commit.
+func (c *Commit) Encode() error {
 	if len(c.Events) == 0 {
-		return nil, errors.New("encode commit: no events")
+		return errors.New("encode commit: no events")
 	}
 	w := jwriter.Writer{NoEscapeHTML: true}
 	w.Buffer.Buf = make([]byte, 0, 2048)
-	w.RawString(`{"events":[`)
+	w.RawString(bodyBegin)
 	for i, s := range c.Events {
 		if i > 0 {
 			w.RawByte(',')
 		}
+		c.last = w.Size()
 		w.RawString(`{"type":"`)
 		w.RawString(s.Event.EventType())
 		w.RawString(`","at":`)
@@ -57,11 +72,13 @@ func EncodeCommit(c Commit) ([]byte, error) {
 		s.Event.MarshalEasyJSON(&w)
 		w.RawByte('}')
 		if w.Error != nil {
-			return nil, fmt.Errorf("encode %s: %w", s.Event.EventType(), w.Error)
+			return fmt.Errorf("encode %s: %w", s.Event.EventType(), w.Error)
 		}
 	}
 	w.RawString(`]}`)
-	return w.BuildBytes()
+	body, err := w.BuildBytes()
+	c.Body = body
+	return err
 }
 
 // DecodeCommit reads the body of a commit, of which the events keep parts. An unknown event type is

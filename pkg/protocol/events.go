@@ -1,9 +1,12 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"github.com/mailru/easyjson"
+	"github.com/mailru/easyjson/jlexer"
+	"github.com/mailru/easyjson/jwriter"
 )
 
 // Event is one fact in the life of an execution. The set is sealed: the fold in package
@@ -35,19 +38,37 @@ type Requested struct {
 }
 
 // Verbatim is a document that keeps its bytes: embedded as JSON it would be compacted on the
-// way, and its content hash would no longer be its own. On the wire it is a JSON string.
+// way, and its content hash would no longer be its own. It is held as it travels, as a JSON string:
+// a document goes along with every execution, and hardly anybody who reads its events looks at it.
 type Verbatim []byte
 
+// VerbatimOf holds a document; there is none in an empty one.
+func VerbatimOf(doc []byte) Verbatim {
+	if len(doc) == 0 {
+		return nil
+	}
+	w := jwriter.Writer{NoEscapeHTML: true}
+	w.String(string(doc))
+	quoted, _ := w.BuildBytes() // writing to memory never fails
+	return quoted
+}
+
+// Document is the document itself.
+func (v Verbatim) Document() (json.RawMessage, error) {
+	if len(v) == 0 {
+		return nil, nil
+	}
+	l := jlexer.Lexer{Data: v}
+	doc := l.String()
+	return json.RawMessage(doc), l.Error()
+}
+
 // MarshalJSON writes the document as a string.
-func (v Verbatim) MarshalJSON() ([]byte, error) { return json.Marshal(string(v)) }
+func (v Verbatim) MarshalJSON() ([]byte, error) { return v, nil }
 
 // UnmarshalJSON reads a document back.
 func (v *Verbatim) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return err
-	}
-	*v = Verbatim(s)
+	*v = bytes.Clone(b)
 	return nil
 }
 

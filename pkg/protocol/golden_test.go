@@ -29,7 +29,7 @@ var (
 	totals  = protocol.Totals{TokensUsed: 12, Cost: "0.0034", NodesRun: 3, DurationMS: 56}
 	failure = protocol.Failure{Code: protocol.CodeNodeFailed, Message: "the server said no", Node: "a", Class: "5xx", Status: 503, RetryAfterMS: 1000}
 	ask     = protocol.Requested{
-		WorkflowID: "wf_1", WorkflowVersion: 2, WorkflowName: "shop", SpecHash: "ab12", Spec: protocol.Verbatim(`{"start_node":"a"}`),
+		WorkflowID: "wf_1", WorkflowVersion: 2, WorkflowName: "shop", SpecHash: "ab12", Spec: protocol.VerbatimOf([]byte(`{"start_node":"a"}`)),
 		Input: raw(`{"user_input":"hi"}`), Deadline: at(9), MaxIterations: 7, Actor: "key_1", RequestID: "req_1", Tags: []string{"x"},
 		Reply: "_INBOX.r", RerunOf: "exec_0",
 	}
@@ -128,12 +128,17 @@ func TestBrokenCommitsAreErrors(t *testing.T) {
 		"", "null", "{}", `{"events":[]}`, `{"events":null}`, `[]`, `{"events":[{"type":"started.v1"}]}`,
 		`{"events":[{"type":"started.v1","data":[]}]}`, `{"events":[{"type":"started.v1","at":"yesterday","data":{}}]}`,
 		`{"events":[{"type":"started.v1","at":null,"data":{}}]} trailing`, `{"events":[{"type":"started.v1","data":null}]}`,
-		`{"events":[{"type":"completed.v1","data":{"state":{"value":{]}}}]}`,
+		`{"events":[{"type":"completed.v1","data":{"state":{"value":{"a":[{}]`, `{"events":[{"type":"completed.v1","data":{"state":{"value":{"a`,
 	} {
 		_, err := protocol.DecodeCommit("c", []byte(body))
 		require.ErrorContains(t, err, "commit c", "%s", body)
 	}
-	_, err := protocol.EncodeCommit(protocol.Commit{ID: "c"})
+	// A value is read by whoever takes it out.
+	c, err := protocol.DecodeCommit("c", []byte(`{"events":[{"type":"completed.v1","data":{"state":{"value":{"a":nonsense}}}}]}`))
+	require.NoError(t, err)
+	_, err = c.Events[0].Event.(protocol.Completed).State.Values()
+	require.Error(t, err)
+	_, err = protocol.EncodeCommit(protocol.Commit{ID: "c"})
 	require.ErrorContains(t, err, "no events", "what cannot be read is not written")
 	never := protocol.At(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
 	_, err = protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{{At: at(1), Event: protocol.NodeFailed{NextTryAt: never}}}})

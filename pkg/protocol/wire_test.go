@@ -163,13 +163,19 @@ func TestResolve(t *testing.T) {
 			require.Equal(t, doc, again, "the same spec has the same hash")
 
 			// The hash of what arrives in an event is the hash of what was sent.
-			body, err := protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{{Event: protocol.Requested{Spec: protocol.Verbatim(doc)}}}})
+			body, err := protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{{Event: protocol.Requested{Spec: protocol.VerbatimOf([]byte(doc))}}}})
 			require.NoError(t, err)
 			c, err := protocol.DecodeCommit("c", body)
 			require.NoError(t, err)
-			require.Equal(t, string(doc), string(c.Events[0].Event.(protocol.Requested).Spec))
+			require.Equal(t, string(doc), read(t, c.Events[0].Event.(protocol.Requested).Spec))
 		})
 	}
+}
+
+func read(t require.TestingT, v protocol.Verbatim) string {
+	doc, err := v.Document()
+	require.NoError(t, err)
+	return string(doc)
 }
 
 func TestVerbatimKeepsEveryByte(t *testing.T) {
@@ -177,13 +183,32 @@ func TestVerbatimKeepsEveryByte(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		doc := rapid.OneOf(rapid.Just(shop), rapid.String()).Draw(t, "doc")
 		body, err := protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{
-			{Event: protocol.Requested{Spec: protocol.Verbatim(doc)}},
-			{Event: protocol.Carried{Requested: protocol.Requested{Spec: protocol.Verbatim(doc)}, Snapshot: json.RawMessage(`{}`)}},
+			{Event: protocol.Requested{Spec: protocol.VerbatimOf([]byte(doc))}},
+			{Event: protocol.Carried{Requested: protocol.Requested{Spec: protocol.VerbatimOf([]byte(doc))}, Snapshot: json.RawMessage(`{}`)}},
 		}})
 		require.NoError(t, err)
 		c, err := protocol.DecodeCommit("c", body)
 		require.NoError(t, err)
-		require.Equal(t, doc, string(c.Events[0].Event.(protocol.Requested).Spec))
-		require.Equal(t, doc, string(c.Events[1].Event.(protocol.Carried).Requested.Spec))
+		require.Equal(t, doc, read(t, c.Events[0].Event.(protocol.Requested).Spec))
+		require.Equal(t, doc, read(t, c.Events[1].Event.(protocol.Carried).Requested.Spec))
 	})
+}
+
+func TestLastEventOfACommit(t *testing.T) {
+	t.Parallel()
+	long := protocol.ObjectOf(workflow.Values{"text": strings.Repeat("x", 10_000)}) // more than the first buffer of the writer
+	c := protocol.Commit{Events: []protocol.Stamped{
+		{At: protocol.At(time.Unix(1_700_000_000, 0)), Event: protocol.NodeCompleted{Node: "a", Delta: long}},
+		{At: protocol.At(time.Unix(1_700_000_000, 0)), Event: protocol.Completed{State: long}},
+	}}
+	require.NoError(t, c.Encode())
+	got, err := protocol.DecodeCommit("c", c.Last())
+	require.NoError(t, err)
+	alone := protocol.Commit{Events: c.Events[1:]}
+	require.NoError(t, alone.Encode())
+	require.Equal(t, string(alone.Body), string(c.Last()))
+	require.Len(t, got.Events, 1)
+
+	require.NoError(t, alone.Encode(), "again")
+	require.Equal(t, string(alone.Body), string(alone.Last()))
 }

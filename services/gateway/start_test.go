@@ -89,8 +89,10 @@ func TestKeptSources(t *testing.T) {
 		require.Equal(t, 201, a.status, "%s", a.body)
 		a = p.call(http.MethodPost, "/workflows/execute", order)
 		require.Equal(t, 200, a.status, "%s", a.body)
-		require.Contains(t, string(got.Spec), `"model":"`+model+`"`)
-		require.Equal(t, workflow.Hash(got.Spec), got.SpecHash)
+		doc, err := got.Spec.Document()
+		require.NoError(t, err)
+		require.Contains(t, string(doc), `"model":"`+model+`"`)
+		require.Equal(t, workflow.Hash(doc), got.SpecHash)
 	}
 	require.Equal(t, 200, p.call(http.MethodDelete, "/sources/my%20model", "").status)
 	require.Equal(t, 400, p.call(http.MethodPost, "/workflows/execute", order).status, "the source is gone")

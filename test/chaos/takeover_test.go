@@ -31,7 +31,7 @@ func request(tb testing.TB, b *bus.Bus, spec string) protocol.ExecutionKey {
 	key := b.Key("acme", protocol.ExecutionID(typeid.New("exec")))
 	_, err = b.Append(tb.Context(), key, 0, protocol.Commit{ID: typeid.New("cmt"), Events: []protocol.Stamped{{
 		At: protocol.At(time.Now()), Event: protocol.Requested{
-			SpecHash: workflow.Hash(parsed.Raw), Spec: protocol.Verbatim(parsed.Raw), Input: protocol.RawObject(json.RawMessage(`{}`)),
+			SpecHash: workflow.Hash(parsed.Raw), Spec: protocol.VerbatimOf(parsed.Raw), Input: protocol.RawObject(json.RawMessage(`{}`)),
 			Deadline: protocol.At(time.Now().Add(2 * time.Minute)),
 		},
 	}}})

@@ -110,7 +110,7 @@ func bareSender(b *bus.Bus) sender {
 	order := threeStep(nil)
 	request := protocol.Requested{
 		WorkflowName: "three-step", SpecHash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-		Spec: protocol.Verbatim(order.workflow), Input: protocol.RawObject(json.RawMessage(order.input)), MaxIterations: 25,
+		Spec: protocol.VerbatimOf([]byte(order.workflow)), Input: protocol.RawObject(json.RawMessage(order.input)), MaxIterations: 25,
 	}
 	return func(ctx context.Context) outcome {
 		return outcome{bareName, askBare(ctx, b, request)}

@@ -45,6 +45,9 @@ func (e *Engine) pure(ctx context.Context, r *run, step execution.Run) protocol.
 func (r *run) launch(ctx context.Context, step execution.Run) {
 	deadline := r.state.NodeDeadline(step.Node, r.engine.cfg.NodeTimeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
+	if r.flying == nil {
+		r.flying, r.results = map[int]context.CancelFunc{}, make(chan attempt, 16)
+	}
 	r.flying[step.Node] = cancel
 	in := r.input(step, r.progress(step))
 	asks := r.asks(step, in, deadline)

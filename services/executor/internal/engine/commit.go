@@ -49,8 +49,7 @@ func (r *run) commit(ctx context.Context) error {
 		r.engine.metrics.commits.Inc()
 		r.seq, r.pending, r.known = seq, nil, sent
 		if r.state.Done() {
-			// What the gateway waits for is the end alone; c.Events has large values moved away already.
-			r.reply(encodeEnd(c.Events[len(c.Events)-1]))
+			r.reply(&c) // with large values moved away already
 		}
 	}
 	return nil
@@ -95,19 +94,18 @@ func (r *run) rebase(ctx context.Context) error {
 // encode renders a commit. When it is too large, its values move to the object store, the largest
 // first, until it fits.
 func (e *Engine) encode(ctx context.Context, t protocol.TenantID, c *protocol.Commit) error {
-	body, err := protocol.EncodeCommit(*c)
-	if err != nil {
+	if err := c.Encode(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if len(body) > maxCommit {
-		if err := e.offload(ctx, t, c, len(body)-maxCommit); err != nil {
-			return fmt.Errorf("commit: %w", err)
-		}
-		if body, err = protocol.EncodeCommit(*c); err != nil {
-			return fmt.Errorf("commit: %w", err)
-		}
+	if len(c.Body) <= maxCommit {
+		return nil
 	}
-	c.Body = body
+	if err := e.offload(ctx, t, c, len(c.Body)-maxCommit); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if err := c.Encode(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
 	return nil
 }
 
@@ -168,22 +166,14 @@ func (e *Engine) resolve(ctx context.Context, t protocol.TenantID, records []pro
 	return nil
 }
 
-// encodeEnd renders the terminal event alone, for a gateway that waits.
-func encodeEnd(end protocol.Stamped) []byte {
-	body, err := protocol.EncodeCommit(protocol.Commit{Events: []protocol.Stamped{end}})
-	if err != nil {
-		return nil // the gateway finds the end in the log
-	}
-	return body
-}
-
-// reply tells the gateway that waits. A lost reply costs nothing: the end stands in the log.
-func (r *run) reply(body []byte) {
+// reply tells the gateway that waits how the execution ended, without what else the commit holds. A lost
+// reply costs nothing: the end stands in the log.
+func (r *run) reply(c *protocol.Commit) {
 	to := r.state.Request.Reply
-	if to == "" || body == nil {
+	if to == "" {
 		return
 	}
-	if err := r.engine.bus.Reply(to, body); err != nil {
+	if err := r.engine.bus.Reply(to, c.Last()); err != nil {
 		r.engine.log.Warn("reply not sent", append(r.fields(), zap.Error(err))...)
 	}
 }

@@ -114,7 +114,8 @@ func (e *Engine) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	var intake, executions sync.WaitGroup
+	var intake sync.WaitGroup
+	executions := crew{work: make(chan func())}
 	for _, q := range queues {
 		intake.Go(func() { e.take(ctx, work, q, &executions) })
 	}
@@ -124,7 +125,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	intake.Wait() // ends with ctx
 	e.drain()
 	done := make(chan struct{})
-	go func() { executions.Wait(); close(done) }()
+	go func() { executions.dismiss(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(e.cfg.Drain):
@@ -138,7 +139,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // take fetches jobs of one partition for as many slots as are free. Behind jobs that it had to
 // defer it looks further ahead: what stands there belongs to others.
-func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sync.WaitGroup) {
+func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *crew) {
 	ahead := 0
 	for ctx.Err() == nil {
 		free := e.reserve(ctx)
@@ -164,7 +165,7 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *sy
 				e.slots <- struct{}{} // soon: some slots are always out of one tenant's reach
 			}
 			e.shares.begin(j.Key.Tenant)
-			executions.Go(func() {
+			executions.do(func() {
 				defer e.release(1)
 				e.execute(work, j)
 			})
@@ -332,7 +333,7 @@ func (e *Engine) plan(ctx context.Context, t protocol.TenantID, req protocol.Req
 // spec is the document of a request.
 func (e *Engine) spec(ctx context.Context, t protocol.TenantID, req protocol.Requested) ([]byte, error) {
 	if len(req.Spec) > 0 {
-		return req.Spec, nil
+		return req.Spec.Document()
 	}
 	return e.bus.GetSpec(ctx, t, req.SpecHash)
 }

@@ -161,7 +161,7 @@ func (p *platform) accept(tenant protocol.TenantID, spec, input string, change f
 	require.True(p.t, report.Valid, "%v", report.Errors)
 	key := p.bus.Key(tenant, protocol.ExecutionID(typeid.New("exec")))
 	req := protocol.Requested{
-		SpecHash: workflow.Hash(parsed.Raw), Spec: protocol.Verbatim(parsed.Raw), Input: protocol.RawObject(json.RawMessage(input)),
+		SpecHash: workflow.Hash(parsed.Raw), Spec: protocol.VerbatimOf(parsed.Raw), Input: protocol.RawObject(json.RawMessage(input)),
 		Deadline: protocol.At(time.Now().Add(30 * time.Second)),
 	}
 	if change != nil {

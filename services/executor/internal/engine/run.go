@@ -33,12 +33,12 @@ type run struct {
 	gone     chan struct{} // closed when nobody takes results any more
 
 	state    *execution.State
-	seq      uint64             // of the newest commit we know
-	known    time.Time          // when we last knew that it is the newest
-	size     int                // about how large the values are
-	pending  []protocol.Stamped // applied to the state, not yet committed
-	started  bool               // the started event stands, so the outside may be touched
-	flying   map[int]context.CancelFunc
+	seq      uint64                     // of the newest commit we know
+	known    time.Time                  // when we last knew that it is the newest
+	size     int                        // about how large the values are
+	pending  []protocol.Stamped         // applied to the state, not yet committed
+	started  bool                       // the started event stands, so the outside may be touched
+	flying   map[int]context.CancelFunc // nodes that are out; with results made for the first that goes
 	results  chan attempt
 	comeBack time.Duration // when to be delivered again, after errHandOver
 	stopping bool
@@ -47,7 +47,6 @@ type run struct {
 func newRun(e *Engine, j *bus.Job) *run {
 	return &run{
 		engine: e, job: j, key: j.Key, began: time.Now(), nudged: make(chan struct{}, 1), draining: make(chan struct{}), gone: make(chan struct{}),
-		flying: map[int]context.CancelFunc{}, results: make(chan attempt, 16),
 	}
 }
 
@@ -69,7 +68,10 @@ func (r *run) play(ctx context.Context) (end protocol.Event, err error) {
 		return nil, err
 	}
 	if r.state.Done() {
-		r.reply(encodeEnd(protocol.Stamped{At: protocol.At(time.Now()), Event: r.state.End}))
+		end := protocol.Commit{Events: []protocol.Stamped{{At: protocol.At(time.Now()), Event: r.state.End}}}
+		if end.Encode() == nil { // else the gateway finds it in the log
+			r.reply(&end)
+		}
 		return r.state.End, nil
 	}
 	defer r.ground()

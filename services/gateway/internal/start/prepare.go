@@ -70,7 +70,7 @@ func (s *Service) prepare(ctx context.Context, t protocol.TenantID, raw json.Raw
 		p.kept = append(p.kept, keptVersion{k.ID, k.Version})
 	}
 	if len(doc) <= rideAlong {
-		p.inline = protocol.Verbatim(doc)
+		p.inline = protocol.VerbatimOf(doc)
 	}
 	if err := s.store(ctx, t, p, func() (json.RawMessage, error) { return doc, nil }); err != nil {
 		return nil, err

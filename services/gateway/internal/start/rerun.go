@@ -84,7 +84,7 @@ func (s *Service) runnable(ctx context.Context, t protocol.TenantID, workflowID 
 // document is the resolved spec that an execution ran, renewed in the bucket when it stands there.
 func (s *Service) document(ctx context.Context, t protocol.TenantID, req protocol.Requested) (json.RawMessage, error) {
 	if len(req.Spec) > 0 {
-		return json.RawMessage(req.Spec), nil
+		return req.Spec.Document()
 	}
 	doc, err := s.log.GetSpec(ctx, t, req.SpecHash)
 	switch {

@@ -66,7 +66,7 @@ func ran(t *testing.T, nodes ...string) []protocol.Record {
 	require.NoError(t, err)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	req := protocol.Requested{
-		SpecHash: workflow.Hash([]byte(diamond)), Spec: protocol.Verbatim(diamond), Input: protocol.RawObject(json.RawMessage(`{"user_input":"q"}`)),
+		SpecHash: workflow.Hash([]byte(diamond)), Spec: protocol.VerbatimOf([]byte(diamond)), Input: protocol.RawObject(json.RawMessage(`{"user_input":"q"}`)),
 		Deadline: protocol.At(now.Add(90 * time.Second)), Tags: []string{"x"}, Reply: "inbox", Actor: "key_1",
 	}
 	first := protocol.Stamped{At: protocol.At(now), Event: req}
@@ -145,7 +145,9 @@ func TestRerunTakesOverWhatStandsBefore(t *testing.T) {
 		require.InDelta(t, 90, time.Until(req.Deadline.Time).Seconds(), 30, "as much time as the first had")
 
 		// What the executor makes of the first commit.
-		spec, err := workflow.Parse(req.Spec)
+		doc, err := req.Spec.Document()
+		require.NoError(t, err)
+		spec, err := workflow.Parse(doc)
 		require.NoError(t, err)
 		plan, err := workflow.Compile(spec)
 		require.NoError(t, err)
