@@ -147,8 +147,9 @@ func (b *Bus) publishFenced(ctx context.Context, msg *nats.Msg, after uint64, fe
 		return 0, ErrLogFull
 	case jsWrongLastSequence, jsWrongLastSequenceConstant:
 		return 0, ErrConflict
+	default:
+		return 0, refused
 	}
-	return 0, refused
 }
 
 // readAck reads what a stream answers to a publish: the sequence of the message, or why it was refused.

@@ -31,7 +31,7 @@ func TestCrewRests(t *testing.T) {
 			c.do(func() { did++ })
 			synctest.Wait()
 			if did == 2 {
-				time.Sleep(2 * rest)
+				time.Sleep(2 * rest) //nolint:forbidigo // in a bubble
 			}
 		}
 		require.Equal(t, 3, did)
