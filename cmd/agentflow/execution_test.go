@@ -57,6 +57,7 @@ func TestResources(t *testing.T) { //nolint:tparallel // each part builds on the
 	t.Run("workflows", func(t *testing.T) { testWorkflows(t, home) })
 	t.Run("sources", func(t *testing.T) { testSources(t, home) })
 	t.Run("executions", func(t *testing.T) { testExecutions(t, home, outside.URL) })
+	t.Run("a cut line", func(t *testing.T) { testReconnect(t, home, r, outside.URL) })
 	t.Run("completion", func(t *testing.T) { testCompletion(t, home) })
 	t.Run("tenants", func(t *testing.T) {
 		admin := shell{t, []string{"AGENTFLOW_DATA=" + r.data}}

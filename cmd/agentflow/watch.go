@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -169,13 +170,18 @@ func (w *watching) connect(ctx context.Context, to chan<- watch.Message, alive f
 		if m.ID != "" {
 			w.last = m.ID
 		}
-		ended = ended || m.Terminal()
+		if ended = m.Terminal(); ended {
+			return io.EOF // nothing more is to come, whether or not somebody keeps the connection open
+		}
 		return nil
 	})
+	if ended {
+		return true, nil
+	}
 	if err != nil {
 		err = &unreachableError{w.r.api.url, err}
 	}
-	return ended, err
+	return false, err
 }
 
 // draw shows messages as they come.

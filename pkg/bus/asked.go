@@ -2,6 +2,7 @@ package bus
 
 import (
 	"encoding/json"
+	"strings"
 
 	"go.uber.org/zap"
 )
@@ -9,16 +10,24 @@ import (
 // askedFor says on whose behalf a call was made, as far as its body tells, as log fields.
 func askedFor(body []byte) []zap.Field {
 	var who struct {
-		Tenant    string `json:"tenant"`
-		Execution string `json:"execution"`
+		Tenant   string `json:"tenant"`
+		ID       string `json:"id"`
+		Workflow string `json:"workflow_id"`
 	}
 	_ = json.Unmarshal(body, &who) // what cannot be read names nobody
 	fields := make([]zap.Field, 0, 4)
-	if who.Tenant != "" {
-		fields = append(fields, zap.String("tenant", who.Tenant))
+	add := func(name, value string) {
+		if value != "" {
+			fields = append(fields, zap.String(name, value))
+		}
 	}
-	if who.Execution != "" {
-		fields = append(fields, zap.String("execution_id", who.Execution))
+	add("tenant", who.Tenant)
+	switch kind, _, _ := strings.Cut(who.ID, "_"); kind {
+	case "exec":
+		add("execution_id", who.ID)
+	case "wf":
+		who.Workflow = who.ID
 	}
+	add("workflow_id", who.Workflow)
 	return fields
 }

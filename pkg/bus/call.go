@@ -138,8 +138,8 @@ func Handle[Req, Resp any](s *Service, call protocol.Call[Req, Resp], fn func(co
 		ctx, done := s.bus.Trace(extractTrace(s.ctx, nats.Header(r.Headers())), "call "+call.Subject, trace.SpanKindServer)
 		if err = unmarshal(r.Data(), &req); err != nil {
 			err = &protocol.Error{Code: protocol.CodeMalformed, Message: "call " + call.Subject + ": " + err.Error()}
-		} else if resp, err = guarded(ctx, req, fn); err != nil && protocol.CodeOf(err) == protocol.CodeInternal && !errors.Is(err, ErrUnavailable) {
-			s.bus.log.Error("call failed", append(askedFor(r.Data()), zap.String("call", call.Subject), zap.Error(err))...)
+		} else {
+			resp, err = guarded(ctx, s, call, r.Data(), req, fn)
 		}
 		done(err)
 		body, err := EncodeReply(resp, err)
@@ -165,18 +165,30 @@ func Handle[Req, Resp any](s *Service, call protocol.Call[Req, Resp], fn func(co
 	if err != nil {
 		return fmt.Errorf("answer %s: %w", call.Subject, err)
 	}
+	// The server knows of it when this returns, so nobody is told any more that nobody answers. A server that is away hears
+	// of it when it is back.
+	_ = s.bus.nc.FlushTimeout(time.Second)
 	s.calls++
 	return nil
 }
 
-// guarded turns a panic into an error: one call's bug must not end the calls beside it.
-func guarded[Req, Resp any](ctx context.Context, req Req, fn func(context.Context, Req) (Resp, error)) (resp Resp, err error) {
+// guarded tells of errors that nobody expected, and turns a panic into one: one call's bug must not end the calls beside it.
+func guarded[Req, Resp any](ctx context.Context, s *Service, call protocol.Call[Req, Resp], body []byte, req Req, fn func(context.Context, Req) (Resp, error)) (resp Resp, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("panic: %v", p)
+			s.tell("call panicked", call.Subject, body, err, zap.ByteString("stack", debug.Stack()))
 		}
 	}()
-	return fn(ctx, req)
+	if resp, err = fn(ctx, req); err != nil && protocol.CodeOf(err) == protocol.CodeInternal && !errors.Is(err, ErrUnavailable) {
+		s.tell("call failed", call.Subject, body, err)
+	}
+	return resp, err
+}
+
+// tell logs what went wrong with a call, and on whose behalf it was made.
+func (s *Service) tell(said, call string, body []byte, err error, more ...zap.Field) {
+	s.bus.log.Error(said, append(append(askedFor(body), zap.String("call", call), zap.Error(err)), more...)...)
 }
 
 // drainWait bounds how long Stop waits for calls that have arrived and not begun.

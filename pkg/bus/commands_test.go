@@ -94,11 +94,18 @@ func TestCommandsWaitForTheirHandler(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())
 	b, client := connect(t, s), connect(t, s)
-	ctx, cancel := context.WithTimeout(within(t), 50*time.Millisecond)
-	defer cancel()
+	js, err := jetstream.New(rawConn(t, s))
+	require.NoError(t, err)
 	cmd := command(protocol.VerbTenantCreate)
-	_, err := bus.SendCommand[question](ctx, client, cmd)
-	require.ErrorIs(t, err, bus.ErrUnavailable, "nobody is there")
+	for wait, stored := 50*time.Millisecond, uint64(0); stored == 0; wait *= 2 { // a slow machine may not have sent it yet
+		ctx, cancel := context.WithTimeout(within(t), wait)
+		_, err := bus.SendCommand[question](ctx, client, cmd)
+		cancel()
+		require.ErrorIs(t, err, bus.ErrUnavailable, "nobody is there")
+		stream, err := js.Stream(within(t), protocol.StreamCommands)
+		require.NoError(t, err)
+		stored = stream.CachedInfo().State.Msgs
+	}
 
 	seen := make(chan string, 2)
 	stop := handle(t, b, 1, func(c *bus.CommandMessage) {

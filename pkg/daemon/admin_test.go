@@ -24,7 +24,7 @@ func serveAdmin(t *testing.T, rt *Runtime) string {
 	done := make(chan error, 1)
 	go func() { done <- admin.Serve(t.Context()) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(t, admin.Shutdown(ctx))
 		require.ErrorIs(t, <-done, http.ErrServerClosed)
@@ -37,7 +37,7 @@ func ask(t *testing.T, method, url, body string) (int, http.Header, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	response, err := client.Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close() //nolint:errcheck // the body was read to its end
@@ -176,7 +176,7 @@ func TestAdminShutdownCutsProfiles(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, _, stacks := ask(t, http.MethodGet, url+"goroutine?debug=1", "")
 		return strings.Contains(stacks, "net/http/pprof.Profile")
-	}, 10*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -11,15 +11,19 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/agentflow/agentflow/pkg/leaktest"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(actAsService) != "" {
 		Main("testd", runTestService)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.VerifyTestMain(m)
 }
+
+// patience bounds every wait for something that is to happen soon.
+const patience = 30 * time.Second
 
 // quiet is a configuration that sends nothing anywhere.
 func quiet() Common {
@@ -39,7 +43,7 @@ func start(t *testing.T, c Common) (*Runtime, *logs) {
 	rt, err := newRuntime("testd", c, out)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(t, rt.Close(ctx))
 	})

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+
+	"github.com/agentflow/agentflow/pkg/sentrytest"
 )
 
 // actAsService makes the test binary a service: Main runs instead of the tests. Its value is how to behave.
@@ -81,7 +84,7 @@ func serviceCommand(t *testing.T, behave string, args []string, env ...string) *
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, exe, args...)
-	cmd.Env = append([]string{actAsService + "=" + behave, "GOCOVERDIR=" + t.TempDir()}, env...)
+	cmd.Env = append([]string{actAsService + "=" + behave, "GOCOVERDIR=" + cmp.Or(os.Getenv("GOCOVERDIR"), t.TempDir())}, env...)
 	return cmd
 }
 
@@ -152,7 +155,7 @@ func TestMainDrainsBeforeItCloses(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, _, body := ask(t, http.MethodGet, "http://"+addr+"/health/ready", "")
 		return code == http.StatusServiceUnavailable && strings.Contains(body, StatusDraining)
-	}, 10*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	check = serviceCommand(t, "work", []string{"healthcheck"}, "ADMIN_ADDR="+addr)
 	out, err = check.CombinedOutput()
 	require.Error(t, err)
@@ -171,14 +174,12 @@ func TestMainSaysWhyItFailed(t *testing.T) {
 		"fail":  "testd: worker: out of luck",
 		"panic": "testd: worker: panic: out of mind",
 	} {
-		in := newInbox(t)
-		c := spawn(t, behave, "SENTRY_DSN="+in.dsn(), "SENTRY_ENVIRONMENT=production")
+		in := sentrytest.New(t)
+		c := spawn(t, behave, "SENTRY_DSN="+in.DSN(), "SENTRY_ENVIRONMENT=production")
 		c.await(t, "store closed")
 		require.Equal(t, want, c.await(t, "stopped")["error"])
 		require.Equal(t, exitFailed, c.exit(t))
-		in.mu.Lock()
-		require.Len(t, in.events, 1, "reported once")
-		in.mu.Unlock()
+		require.Len(t, in.Events(), 1, "reported once")
 	}
 }
 

@@ -1,18 +1,10 @@
 package daemon
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,87 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/agentflow/agentflow/pkg/sentrytest"
 )
 
-// inbox is a server that takes error reports the way Sentry does.
-type inbox struct {
-	*httptest.Server
-	mu     sync.Mutex
-	events []map[string]any
-	raw    []string
-}
-
-func newInbox(t *testing.T) *inbox {
-	t.Helper()
-	in := &inbox{}
-	in.Server = httptest.NewServer(http.HandlerFunc(in.receive))
-	t.Cleanup(in.Close)
-	return in
-}
-
-func (in *inbox) dsn() string {
-	return strings.Replace(in.URL, "http://", "http://publickey@", 1) + "/42"
-}
-
-// receive reads an envelope: a line of headers, then items, each a line of headers and a payload.
-func (in *inbox) receive(w http.ResponseWriter, r *http.Request) {
-	body := io.Reader(r.Body)
-	if r.Header.Get("Content-Encoding") == "gzip" {
-		unzipped, err := gzip.NewReader(r.Body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		body = unzipped
-	}
-	data, err := io.ReadAll(body)
-	if err != nil || r.URL.Path != "/api/42/envelope/" || !strings.Contains(r.Header.Get("X-Sentry-Auth"), "sentry_key=publickey") {
-		http.Error(w, "not an envelope for this project", http.StatusBadRequest)
-		return
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.raw = append(in.raw, string(data))
-	lines := bufio.NewReader(bytes.NewReader(data))
-	if _, err := lines.ReadBytes('\n'); err != nil {
-		http.Error(w, "no envelope header", http.StatusBadRequest)
-		return
-	}
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return
-		}
-		var header struct {
-			Type   string `json:"type"`
-			Length int    `json:"length"`
-		}
-		if err := json.Unmarshal(line, &header); err != nil {
-			http.Error(w, "bad item header", http.StatusBadRequest)
-			return
-		}
-		payload := make([]byte, header.Length)
-		if _, err := io.ReadFull(lines, payload); err != nil {
-			http.Error(w, "short item", http.StatusBadRequest)
-			return
-		}
-		_, _ = lines.ReadByte() // the line feed behind an item; the last may have none
-		if header.Type == "event" {
-			var event map[string]any
-			if err := json.Unmarshal(payload, &event); err != nil {
-				http.Error(w, "bad event", http.StatusBadRequest)
-				return
-			}
-			in.events = append(in.events, event)
-		}
-	}
-}
-
 // reporting is a runtime that reports into in, and what to call to have everything delivered.
-func reporting(t *testing.T, in *inbox, change func(*Common)) (rt *Runtime, deliver func() []map[string]any) {
+func reporting(t *testing.T, in *sentrytest.Inbox, change func(*Common)) (rt *Runtime, deliver func() []map[string]any) {
 	t.Helper()
 	c := quiet()
-	c.SentryDSN = in.dsn()
+	c.SentryDSN = in.DSN()
 	c.SentryEnvironment = "production"
 	if change != nil {
 		change(&c)
@@ -108,12 +28,10 @@ func reporting(t *testing.T, in *inbox, change func(*Common)) (rt *Runtime, deli
 	rt, err := newRuntime("testd", c, &logs{})
 	require.NoError(t, err)
 	return rt, func() []map[string]any {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(t, rt.Close(ctx))
-		in.mu.Lock()
-		defer in.mu.Unlock()
-		return in.events
+		return in.Events()
 	}
 }
 
@@ -124,7 +42,7 @@ type confession struct {
 
 func TestReportsCarryScopeAndNoSecrets(t *testing.T) {
 	t.Parallel()
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, deliver := reporting(t, in, nil)
 	rt.Mask("hunter2-of-the-tenant")
 	service := rt.Service("executor")
@@ -153,10 +71,8 @@ func TestReportsCarryScopeAndNoSecrets(t *testing.T) {
 	events := deliver()
 	require.Len(t, events, 1)
 	event := events[0]
-	for _, raw := range in.raw {
-		require.NotContains(t, raw, "PLANTED")
-		require.NotContains(t, raw, "hunter2")
-	}
+	require.NotContains(t, in.Raw(), "PLANTED")
+	require.NotContains(t, in.Raw(), "hunter2")
 	require.Equal(t, map[string]any{
 		"service": "executor", "request_id": "req-1", "tenant": "acme", "workflow_id": "wf_1", "execution_id": "exec_1",
 	}, event["tags"])
@@ -183,7 +99,7 @@ func TestReportsCarryScopeAndNoSecrets(t *testing.T) {
 
 func TestPanicsAreReportedOnce(t *testing.T) {
 	t.Parallel()
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, deliver := reporting(t, in, nil)
 	explode := func(ctx context.Context, value any) (err error) {
 		defer rt.Recover(ctx, &err)
@@ -203,8 +119,8 @@ func TestPanicsAreReportedOnce(t *testing.T) {
 		require.Equal(t, "fatal", event["level"])
 		require.Equal(t, "exec_1", event["tags"].(map[string]any)["execution_id"])
 	}
-	require.NotContains(t, strings.Join(in.raw, "\n"), "PLANTED")
-	require.Contains(t, strings.Join(in.raw, "\n"), "sentry_test.go", "the stack leads to the panic")
+	require.NotContains(t, in.Raw(), "PLANTED")
+	require.Contains(t, in.Raw(), "sentry_test.go", "the stack leads to the panic")
 }
 
 func TestWhatIsNotReported(t *testing.T) {
@@ -217,18 +133,18 @@ func TestWhatIsNotReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := newInbox(t)
+			in := sentrytest.New(t)
 			rt, deliver := reporting(t, in, change)
 			ctx := WithScope(t.Context(), Scope{Execution: "exec_1"})
 			rt.Breadcrumb(ctx, "node", "started", nil)
 			rt.Capture(ctx, errTest)
 			func() (err error) { defer rt.Recover(ctx, &err); panic("oh") }() //nolint:errcheck // only the report counts
 			require.Empty(t, deliver())
-			require.Empty(t, in.raw)
+			require.Empty(t, in.Raw())
 			require.Empty(t, trailOf(ctx).all(), "no trail is kept for nobody")
 		})
 	}
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, deliver := reporting(t, in, nil)
 	rt.Capture(t.Context(), nil)
 	rt.Capture(t.Context(), fmt.Errorf("load: %w", context.Canceled))
@@ -238,7 +154,7 @@ func TestWhatIsNotReported(t *testing.T) {
 func TestReportsInDevelopmentWhenAsked(t *testing.T) {
 	t.Parallel()
 	one := 1.0
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, deliver := reporting(t, in, func(c *Common) {
 		c.SentryEnvironment, c.SentrySampleRate, c.SentryRelease = "development", &one, "custom@7"
 	})
@@ -251,7 +167,7 @@ func TestReportsInDevelopmentWhenAsked(t *testing.T) {
 // The client of one runtime is not the client of another, nor the library's global one.
 func TestRuntimesReportApart(t *testing.T) {
 	t.Parallel()
-	left, right := newInbox(t), newInbox(t)
+	left, right := sentrytest.New(t), sentrytest.New(t)
 	one, deliverOne := reporting(t, left, nil)
 	_, deliverTwo := reporting(t, right, nil)
 	one.Capture(t.Context(), errTest)
@@ -293,7 +209,7 @@ func TestScrubberDropsWhatClientsSent(t *testing.T) {
 
 func TestTrailKeepsTheLastSteps(t *testing.T) {
 	t.Parallel()
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, deliver := reporting(t, in, nil)
 	ctx := WithScope(t.Context(), Scope{Execution: "exec_1"})
 	inner := WithScope(ctx, Scope{RequestID: "r"})
@@ -310,11 +226,11 @@ func TestTrailKeepsTheLastSteps(t *testing.T) {
 
 func TestReportsThatCannotBeSent(t *testing.T) {
 	t.Parallel()
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, _ := reporting(t, in, nil)
 	in.Close() // nobody listens any more
 	rt.Capture(t.Context(), errTest)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, rt.Close(ctx), "a Sentry that is away holds nobody up")
 
@@ -326,7 +242,7 @@ func TestReportsThatCannotBeSent(t *testing.T) {
 // tags; warnings are only when they say so.
 func TestLoggedErrorsAreReported(t *testing.T) {
 	t.Parallel()
-	in := newInbox(t)
+	in := sentrytest.New(t)
 	rt, deliver := reporting(t, in, func(c *Common) { c.LogLevel = "fatal" })
 	rt.Mask("hunter2-of-the-tenant")
 	service := rt.Service("catalog")
@@ -344,10 +260,8 @@ func TestLoggedErrorsAreReported(t *testing.T) {
 
 	events := deliver()
 	require.Len(t, events, 5)
-	for _, raw := range in.raw {
-		require.NotContains(t, raw, "PLANTED")
-		require.NotContains(t, raw, "hunter2")
-	}
+	require.NotContains(t, in.Raw(), "PLANTED")
+	require.NotContains(t, in.Raw(), "hunter2")
 	failed := events[0]
 	require.Equal(t, map[string]any{"service": "catalog", "tenant": "acme", "request_id": "req-1"}, failed["tags"])
 	require.Equal(t, "error", failed["level"])

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/propagation"
@@ -68,7 +67,7 @@ func tracing(t *testing.T, c Common) (rt *Runtime, deliver func()) {
 	rt, err := newRuntime("testd", c, &logs{})
 	require.NoError(t, err)
 	return rt, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(t, rt.Close(ctx))
 	}

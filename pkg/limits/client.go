@@ -126,7 +126,7 @@ func (c *Client) Acquire(ctx context.Context, r protocol.AcquireRequest) (protoc
 		return protocol.Grant{}, err // the limiter's own policy, while Redis is away
 	}
 	c.metrics.calls.WithLabelValues("away").Inc()
-	c.notice.Bad("limits cannot be checked: "+c.cfg.Fail+" by policy", err)
+	c.notice.Bad("limits cannot be checked: "+c.cfg.Fail+" by policy", err, zap.String("tenant", string(r.Tenant)))
 	return c.cfg.Grant(r)
 }
 

@@ -41,8 +41,8 @@ type Notice struct {
 // NewNotice warns through log, at most once per interval.
 func NewNotice(log *zap.Logger, every time.Duration) *Notice { return &Notice{log: log, every: every} }
 
-// Bad warns, unless it just has.
-func (n *Notice) Bad(message string, err error) {
+// Bad warns, unless it just has. The fields say on whose behalf it was.
+func (n *Notice) Bad(message string, err error, about ...zap.Field) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.unsaid++
@@ -51,7 +51,7 @@ func (n *Notice) Bad(message string, err error) {
 		return
 	}
 	// Whoever operates the platform is to know, whether or not anybody reads warnings.
-	n.log.Warn(message, zap.Bool("reported", true), zap.Error(err), zap.Int("times", n.unsaid), zap.Duration("next_warning_after", n.every))
+	n.log.Warn(message, append(about, zap.Bool("reported", true), zap.Error(err), zap.Int("times", n.unsaid), zap.Duration("next_warning_after", n.every))...)
 	n.said, n.unsaid = now, 0
 }
 

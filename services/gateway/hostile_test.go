@@ -1,13 +1,10 @@
 package gateway_test
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -112,22 +109,6 @@ func TestHostileInput(t *testing.T) {
 	for _, id := range []string{"UPPER", "a.b", "*", ">", "a b", "", strings.Repeat("x", 64)} {
 		a := p.call(http.MethodPost, "/tenants", `{"id":"`+id+`","name":"x"}`, "X-API-Key", adminKey)
 		require.Equal(t, 422, a.status, "tenant %q: %s", id, a.body)
-	}
-}
-
-func TestSlowClient(t *testing.T) {
-	p := start(t, withoutKeys, func(c *gateway.Config) { c.ReadTimeout = time.Second })
-	for _, said := range []string{"POST /workf", "POST /workflows/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"} {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
-		require.NoError(t, err)
-		_, err = conn.Write([]byte(said))
-		require.NoError(t, err)
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
-		require.NoError(t, resp.Body.Close())
-		require.NoError(t, conn.Close())
 	}
 }
 

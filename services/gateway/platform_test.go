@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/bus/local"
 	"github.com/agentflow/agentflow/pkg/daemon"
+	"github.com/agentflow/agentflow/pkg/leaktest"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/typeid"
 	"github.com/agentflow/agentflow/pkg/workflow"
@@ -27,19 +28,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// Of a client whose connection was closed just as it began its first publish.
-		goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"),
-		// fasthttp's pool looks every ten seconds whether it has been stopped.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-		// and it keeps the time for its headers in one goroutine for ever.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-	)
+	leaktest.VerifyTestMain(m)
 }
 
 // Bounds of waiting for something that is to happen soon.
 const (
-	waitFor = 5 * time.Second
+	waitFor = 30 * time.Second
 	tick    = 5 * time.Millisecond
 )
 
@@ -54,6 +48,7 @@ type platform struct {
 	executor *executor
 	url      string
 	client   *http.Client
+	metrics  *prometheus.Registry // of the gateway that was started last
 }
 
 // document is the OpenAPI document of the gateways here, which every answer is held against. It is the same
@@ -129,6 +124,8 @@ func (p *platform) stoppable(options ...option) (string, func() error) {
 	require.NoError(p.t, err)
 	rt, err := daemon.NewRuntime("gateway", cfg.Common)
 	require.NoError(p.t, err)
+	p.metrics = prometheus.NewRegistry()
+	rt.Metrics = p.metrics
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	b := p.connect()
@@ -152,7 +149,7 @@ func (p *platform) stoppable(options ...option) (string, func() error) {
 		}
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
-	}, 10*time.Second, 10*time.Millisecond)
+	}, waitFor, tick)
 	return url, stop
 }
 

@@ -116,54 +116,6 @@ func TestCommandsRun(t *testing.T) { //nolint:tparallel // pages share the platf
 	require.Equal(t, run, found)
 }
 
-// agentflowLine finds commands in blocks that are not run.
-var agentflowLine = regexp.MustCompile(`(?m)(?:^|[\s($])(?:bin/)?agentflow ((?:[a-z]+ ?)+)([^|>\n)]*)`)
-
-// Every agentflow command in any block exists, and has the flags that it is given.
-func TestCommandsExist(t *testing.T) {
-	t.Parallel()
-	binary, err := platform.Binary()
-	require.NoError(t, err)
-	help := map[string]string{}
-	checked := 0
-	for _, page := range pages(t) {
-		for _, b := range blocks(t, page) {
-			if !strings.HasPrefix(b.info, "sh") {
-				continue
-			}
-			joined := strings.ReplaceAll(b.text, "\\\n", " ")
-			for _, m := range agentflowLine.FindAllStringSubmatch(joined, -1) {
-				words := strings.Fields(m[1])
-				words = words[:min(len(words), depth(words[0]))]
-				key := strings.Join(words, " ")
-				if _, known := help[key]; !known {
-					cmd := exec.CommandContext(t.Context(), binary, append(words, "--help")...)
-					out, err := cmd.CombinedOutput()
-					require.NoError(t, err, "%s:%d: agentflow %s\n%s", page, b.line, key, out)
-					help[key] = string(out)
-				}
-				require.Contains(t, help[key], "agentflow "+key, "%s:%d", page, b.line)
-				rest, _, _ := strings.Cut(m[2], " #")
-				for _, flag := range regexp.MustCompile(`(?:^| )(--[a-z-]+)`).FindAllStringSubmatch(rest, -1) {
-					require.Contains(t, help[key], flag[1], "%s:%d: agentflow %s", page, b.line, key)
-				}
-				checked++
-			}
-		}
-	}
-	require.Greater(t, checked, 30)
-}
-
-// depth is how many words a command has.
-func depth(group string) int {
-	switch group {
-	case "workflow", "source", "execution", "tenant", "key", "context", "migrate", "completion",
-		"workflows", "sources", "executions", "tenants", "keys", "contexts":
-		return 2
-	}
-	return 1
-}
-
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
 // Links between pages lead to files, and to headings that are there.

@@ -2,17 +2,14 @@ package e2e
 
 import (
 	"bufio"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,59 +17,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/agentflow/agentflow/pkg/local"
+	"github.com/agentflow/agentflow/pkg/sentrytest"
 	"github.com/agentflow/agentflow/test/platform"
 )
 
 // buried is a secret that lies wherever a report could pick it up.
 const buried = "BURIED-2718281828"
 
-// reports is a server that takes error reports the way Sentry does.
-type reports struct {
-	*httptest.Server
-	mu     sync.Mutex
-	raw    strings.Builder
-	events []object
-}
-
-func takeReports(t *testing.T) *reports {
-	t.Helper()
-	r := &reports{}
-	r.Server = httptest.NewServer(http.HandlerFunc(r.take))
-	t.Cleanup(r.Close)
-	return r
-}
-
-// take reads an envelope: a line of headers, then items, each a line of headers and one of payload.
-func (r *reports) take(w http.ResponseWriter, req *http.Request) {
-	body := io.Reader(req.Body)
-	if req.Header.Get("Content-Encoding") == "gzip" {
-		plain, err := gzip.NewReader(req.Body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		body = plain
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, 4<<20)
-	for lines.Scan() {
-		r.raw.Write(lines.Bytes())
-		var event object
-		if json.Unmarshal(lines.Bytes(), &event) == nil && event["platform"] != nil {
-			r.events = append(r.events, event)
-		}
-	}
-}
+// reports is what Sentry is told.
+type reports struct{ *sentrytest.Inbox }
 
 // of are the reports of a service whose text holds all the given parts.
 func (r *reports) of(service string, parts ...string) []object {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	var found []object
 next:
-	for _, e := range r.events {
+	for _, e := range r.Events() {
 		tags, _ := e["tags"].(map[string]any)
 		raw, err := json.Marshal(e)
 		if err != nil || tags["service"] != service {
@@ -92,13 +51,13 @@ next:
 // behalf it was, the steps that led there, and none of the secrets that lay along the way.
 func TestErrorReports(t *testing.T) {
 	t.Parallel()
-	inbox := takeReports(t)
+	inbox := &reports{sentrytest.New(t)}
 	server, err := local.StartPostgres(t.Context(), local.PostgresOptions{Dir: t.TempDir(), Fast: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop(context.Background())) })
 	p := platform.Start(t, platform.Options{Env: []string{
 		"LOG_LEVEL=error", "AUTH_REQUIRED=true", "DATABASE_URL=" + server.URL(), "AGENTFLOW_SECRET_MODEL=" + buried,
-		"SENTRY_DSN=" + strings.Replace(inbox.URL, "://", "://publickey@", 1) + "/42", "SENTRY_ENVIRONMENT=production",
+		"SENTRY_DSN=" + inbox.DSN(), "SENTRY_ENVIRONMENT=production",
 	}})
 	acme := found(t, p, "reported")
 	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -111,10 +70,8 @@ func TestErrorReports(t *testing.T) {
 	inbox.reportsOfCatalogAndGateway(t, acme, server.URL())
 	inbox.reportOfLimiter(t, p, acme)
 	require.NoError(t, p.Close()) // whatever waits to be sent is sent
-	inbox.mu.Lock()
-	defer inbox.mu.Unlock()
-	require.NotContains(t, inbox.raw.String(), "BURIED")
-	require.NotContains(t, inbox.raw.String(), strings.TrimPrefix(p.Ready().AdminKey, "af_"))
+	require.NotContains(t, inbox.Raw(), "BURIED")
+	require.NotContains(t, inbox.Raw(), strings.TrimPrefix(p.Ready().AdminKey, "af_"))
 }
 
 // reportOfExecutor: a node that fails: the report knows the execution, and the steps that led there.
@@ -194,6 +151,6 @@ func (r *reports) reportOfLimiter(t *testing.T, p *platform.Platform, acme compa
 	require.Equal(t, http.StatusOK, a.Status, "%s", a.Body)
 	platform.Await(t, "the report of the limiter", func() bool {
 		acme.Call(t, http.MethodGet, "/workflows/node-types", nil)
-		return len(r.of("limiter", "limits are not counted", `"level":"warning"`)) > 0
+		return len(r.of("limiter", "limits are not counted", `"level":"warning"`, `"tenant":"`+acme.id+`"`)) > 0
 	})
 }

@@ -149,6 +149,7 @@ func TestRunning(t *testing.T) { //nolint:tparallel // one part changes the log 
 	t.Parallel()
 	p := exercised(t)
 	t.Run("queries", func(t *testing.T) { testQueries(t, p) })
+	t.Run("codes", func(t *testing.T) { testCodes(t, p) })
 	t.Run("admin port", func(t *testing.T) { testAdminPort(t, p) })
 }
 

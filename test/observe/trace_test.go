@@ -96,6 +96,72 @@ func named(list []span, service, name string) *span {
 	return nil
 }
 
+// edge is a span that a trace has, and where the span stands above it.
+type edge struct{ service, name, parentService, parentName string }
+
+// caller is the span of whoever calls: every trace here hangs below it.
+const caller = "00f067aa0ba902b7"
+
+// await waits until a trace has all the edges, and returns its spans. Each of them hangs below another: nothing is an
+// orphan.
+func (c *otlp) await(t *testing.T, trace string, edges []edge) []span {
+	t.Helper()
+	var got []span
+	whole := func() bool {
+		got = c.of(trace)
+		ids := map[string]bool{caller: true}
+		for _, s := range got {
+			ids[hex.EncodeToString(s.GetSpanId())] = true
+		}
+		for _, e := range edges {
+			if named(got, e.service, e.name) == nil {
+				return false
+			}
+		}
+		for _, s := range got {
+			if !ids[hex.EncodeToString(s.GetParentSpanId())] {
+				return false
+			}
+		}
+		return true
+	}
+	require.Eventually(t, whole, patience, 20*time.Millisecond, "%v", &got)
+	for _, e := range edges {
+		above := caller
+		if e.parentName != "" {
+			above = hex.EncodeToString(named(got, e.parentService, e.parentName).GetSpanId())
+		}
+		if e.parentName != "" || e.service == "gateway" {
+			require.Equal(t, above, hex.EncodeToString(named(got, e.service, e.name).GetParentSpanId()), e.name)
+		}
+	}
+	return got
+}
+
+// A write leads from the caller through the gateway and the queue of commands to the catalog, and from there to its
+// projector.
+func testTraceOfACommand(t *testing.T, p *platform.Platform, to *otlp) {
+	t.Helper()
+	const trace, again = "4bf92f3577b34da6a3ce929d0e0e4738", "4bf92f3577b34da6a3ce929d0e0e4739"
+	source := object{"id": "traced", "kind": "api", "config": object{"base_url": "https://planted-in-this-test.example.com"}}
+	answer := p.Call(t, http.MethodPost, "/sources", source, "traceparent", "00-"+trace+"-"+caller+"-01")
+	require.Equal(t, http.StatusCreated, answer.Status, "%s", answer.Body)
+	got := to.await(t, trace, []edge{
+		{"gateway", "POST /sources", "", ""},
+		{"catalog", "command source_create", "gateway", "POST /sources"},
+		{"catalog", "project", "catalog", "command source_create"},
+	})
+	command := named(got, "catalog", "command source_create")
+	require.Equal(t, p.Ready().Tenant, attribute(command.GetAttributes(), "agentflow.tenant").GetStringValue())
+	answer = p.Call(t, http.MethodPost, "/sources", source, "traceparent", "00-"+again+"-"+caller+"-01")
+	require.Equal(t, http.StatusConflict, answer.Status, "%s", answer.Body)
+	refused := to.await(t, again, []edge{{"gateway", "POST /sources", "", ""}, {"catalog", "command source_create", "gateway", "POST /sources"}})
+	require.Equal(t, "CONFLICT", attribute(named(refused, "catalog", "command source_create").GetAttributes(), "error.type").GetStringValue())
+	for _, s := range append(got, refused...) {
+		require.NotContains(t, s.String(), "planted")
+	}
+}
+
 // One trace leads from the caller's own span through the gateway, NATS, the executor, its node and the model, the limiter
 // and the catalog's projector; what the caller does not sample leaves no span anywhere.
 func TestOneTrace(t *testing.T) {
@@ -119,45 +185,22 @@ func TestOneTrace(t *testing.T) {
 	}
 	order := object{"workflow": workflow, "initial_state": object{"user_input": "who?"}}
 	run := func(trace, flags string) {
-		answer := p.Call(t, http.MethodPost, "/workflows/execute", order, "traceparent", "00-"+trace+"-00f067aa0ba902b7-"+flags)
+		answer := p.Call(t, http.MethodPost, "/workflows/execute", order, "traceparent", "00-"+trace+"-"+caller+"-"+flags)
 		require.Equal(t, http.StatusOK, answer.Status, "%s", answer.Body)
 	}
 	const unseen, seen = "4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4737"
 	run(unseen, "00")
 	run(seen, "01")
+	testTraceOfACommand(t, p, to)
 
-	edges := []struct{ service, name, parent, parentName string }{
+	got := to.await(t, seen, []edge{
 		{"gateway", "POST /workflows/execute", "", ""},
 		{"executor", "execute", "gateway", "POST /workflows/execute"},
 		{"executor", "node llm", "executor", "execute"},
 		{"executor", "chat gpt-4o-mini", "executor", "node llm"},
 		{"limiter", "call limiter.acquire", "", ""},
 		{"catalog", "project", "", ""},
-	}
-	var got []span
-	require.Eventually(t, func() bool {
-		got = to.of(seen)
-		for _, e := range edges {
-			if named(got, e.service, e.name) == nil {
-				return false
-			}
-		}
-		return true
-	}, patience, 20*time.Millisecond, "%v", &got)
-	for _, e := range edges {
-		if e.parent != "" {
-			require.Equal(t, named(got, e.parent, e.parentName).GetSpanId(), named(got, e.service, e.name).GetParentSpanId(), e.name)
-		}
-	}
-	require.Equal(t, "00f067aa0ba902b7", hex.EncodeToString(named(got, "gateway", "POST /workflows/execute").GetParentSpanId()))
-	// Every span but the first hangs below another one of the trace: nothing is an orphan.
-	ids := map[string]bool{"00f067aa0ba902b7": true}
-	for _, s := range got {
-		ids[hex.EncodeToString(s.GetSpanId())] = true
-	}
-	for _, s := range got {
-		require.True(t, ids[hex.EncodeToString(s.GetParentSpanId())], "%s %s", s.service, s.GetName())
-	}
+	})
 	// The projector has both: what the gateway wrote, and what the executor wrote.
 	require.Eventually(t, func() bool {
 		parents := map[string]bool{}

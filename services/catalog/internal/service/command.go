@@ -155,47 +155,49 @@ func (s *Service) Commands(ctx context.Context, concurrency int) error {
 		work, cancel := context.WithTimeout(m.Context(context.WithoutCancel(ctx)), commandTimeout)
 		defer cancel()
 		work, done := s.bus.Trace(work, "command "+s.verbLabel(m.Verb), trace.SpanKindConsumer, attribute.String("agentflow.tenant", string(m.Tenant)))
-		defer done(nil)
-		s.handle(work, m)
+		done(s.handle(work, m))
 	})
 }
 
 // commandTimeout bounds one attempt; the queue hands a command out again after 30 s.
 const commandTimeout = 20 * time.Second
 
-func (s *Service) handle(ctx context.Context, m *bus.CommandMessage) {
+// handle carries out a command and answers it. The error is what is told of it.
+func (s *Service) handle(ctx context.Context, m *bus.CommandMessage) error {
 	log := s.log.With(zap.String("command_id", m.ID), zap.String("verb", string(m.Verb)), zap.String("tenant", string(m.Tenant)), zap.String("request_id", m.RequestID))
 	begun := s.now()
 	fresh := m.Stored.IsZero() || begun.Sub(m.Stored) < protocol.CommandPatience
-	answer, err := s.carryOutSafely(ctx, m.Command, fresh)
+	answer, err := s.carryOutSafely(ctx, log, m.Command, fresh)
 	s.metrics.seconds.WithLabelValues(s.verbLabel(m.Verb)).Observe(s.now().Sub(begun).Seconds())
 
 	outcome := "done"
-	switch told := outward(err); {
-	case err == nil:
+	told := outward(err)
+	switch {
+	case told == nil:
 	case protocol.CodeOf(told) == protocol.CodeUnavailable && fresh:
 		s.metrics.commands.WithLabelValues(s.verbLabel(m.Verb), "again").Inc()
 		log.Warn("command put off", zap.Int("delivered", m.Delivered), zap.Error(err))
 		if err := m.Again(min(time.Duration(m.Delivered)*100*time.Millisecond, 2*time.Second)); err != nil {
 			log.Warn("command not handed back; it comes again by itself", zap.Error(err))
 		}
-		return
+		return told
 	case protocol.CodeOf(told) == protocol.CodeInternal:
 		outcome = "failed"
-		log.Error("command failed", zap.Error(err))
-		err = told
+		if !errors.Is(err, errPanicked) { // which was told of with its stack
+			log.Error("command failed", zap.Error(err))
+		}
 	default:
 		outcome = "refused"
-		err = told
 	}
 	s.metrics.commands.WithLabelValues(s.verbLabel(m.Verb), outcome).Inc()
-	body, err := bus.EncodeReply(answer, err)
+	body, err := bus.EncodeReply(answer, told)
 	if err == nil {
 		err = m.Done(body)
 	}
 	if err != nil {
 		log.Warn("command answer not sent; it comes again", zap.Error(err))
 	}
+	return told
 }
 
 func (s *Service) verbLabel(v protocol.Verb) string {
@@ -205,12 +207,15 @@ func (s *Service) verbLabel(v protocol.Verb) string {
 	return "unknown"
 }
 
+var errPanicked = errors.New("panic")
+
 // carryOutSafely turns a panic into an error: a command that breaks its handler would come again
 // and break the next one.
-func (s *Service) carryOutSafely(ctx context.Context, c protocol.Command, fresh bool) (answer json.RawMessage, err error) {
+func (s *Service) carryOutSafely(ctx context.Context, log *zap.Logger, c protocol.Command, fresh bool) (answer json.RawMessage, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			answer, err = nil, fmt.Errorf("command %s panicked: %v\n%s", c.Verb, v, debug.Stack())
+			answer, err = nil, fmt.Errorf("%w: %v", errPanicked, v)
+			log.Error("command panicked", zap.Error(err), zap.ByteString("stack", debug.Stack()))
 		}
 	}()
 	return s.CarryOut(ctx, c, fresh)

@@ -90,6 +90,11 @@ func (e *timeoutError) Error() string {
 	return fmt.Sprintf("the node did not end within its time (%s)", e.after.Round(time.Millisecond))
 }
 
+// panicError says that a node panicked, which was told of where it was caught.
+type panicError struct{ nodeType string }
+
+func (e *panicError) Error() string { return "internal error in node type " + e.nodeType }
+
 func (r *run) input(step execution.Run, progress func(string)) node.Input {
 	n := &r.state.Plan.Nodes[step.Node]
 	return node.Input{Plan: r.state.Plan, Node: n, Values: r.state.Values, Caller: source.Caller{
@@ -107,7 +112,7 @@ func (e *Engine) try(ctx context.Context, in node.Input) (res execution.Result, 
 	defer func() {
 		if p := recover(); p != nil {
 			e.logger(ctx).Error("node panicked", zap.String("node", in.Node.ID), zap.String("type", in.Node.Type), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-			err = errors.New("internal error in node type " + in.Node.Type)
+			err = &panicError{in.Node.Type}
 		}
 		if res.StartedAt.IsZero() {
 			res.StartedAt = began
@@ -143,8 +148,11 @@ func (e *Engine) failure(err error) protocol.Failure {
 		src      *source.Error
 		exceeded *limits.Exceeded
 		timeout  *timeoutError
+		panicked *panicError
 	)
 	switch {
+	case errors.As(err, &panicked):
+		f.Code = protocol.CodeInternal
 	case errors.As(err, &timeout):
 		f.Code, f.Class = protocol.CodeTimedOut, string(source.ClassTimeout)
 	case errors.As(err, &exceeded):

@@ -61,10 +61,14 @@ func (e *Engine) noteEnd(ctx context.Context, in node.Input, err error, took tim
 }
 
 // report tells of an execution that failed. One that was refused for its input or for a limit did what its
-// workflow asks for.
+// workflow asks for, and what is INTERNAL was told of where it was caught.
 func (e *Engine) report(ctx context.Context, end protocol.Event) {
 	failed, ok := end.(protocol.Failed)
-	if e.reports == nil || !ok || failed.Error.Code == protocol.CodeRateLimited || failed.Error.Code == protocol.CodeInvalid {
+	if e.reports == nil || !ok {
+		return
+	}
+	switch failed.Error.Code { //nolint:exhaustive // all others are reported
+	case protocol.CodeRateLimited, protocol.CodeInvalid, protocol.CodeInternal:
 		return
 	}
 	e.reports.Breadcrumb(ctx, "execution", "failed", map[string]any{"code": string(failed.Error.Code), "node": failed.Error.Node})

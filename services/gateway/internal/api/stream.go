@@ -18,8 +18,7 @@ import (
 
 const (
 	heartbeat   = 15 * time.Second
-	streamWrite = 30 * time.Second // for a client that reads slowly
-	streamAhead = 64               // messages that may wait for the client
+	streamAhead = 64 // messages that may wait for the client
 )
 
 // stream answers with server-sent events: what stands in the log, then what comes, until the
@@ -204,7 +203,7 @@ func oneLine(body []byte) []byte {
 }
 
 func (st *eventStream) put(w *bufio.Writer, message []byte) error {
-	if err := st.conn.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+	if err := st.conn.SetWriteDeadline(time.Now().Add(st.server.opts.WriteTimeout)); err != nil {
 		return fmt.Errorf("write event: %w", err)
 	}
 	if _, err := w.Write(message); err != nil {

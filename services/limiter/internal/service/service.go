@@ -92,7 +92,7 @@ func (s *Service) Acquire(ctx context.Context, r protocol.AcquireRequest) (proto
 	grant, err := s.acquire(ctx, r, ask)
 	switch {
 	case errors.Is(err, redis.ErrAway):
-		s.notice.Bad("redis is away, limits are not counted: "+s.policy.Fail+" by policy", err)
+		s.notice.Bad("redis is away, limits are not counted: "+s.policy.Fail+" by policy", err, zap.String("tenant", string(r.Tenant)))
 		s.metrics.calls.WithLabelValues("acquire", "degraded").Inc()
 		return s.policy.Grant(r)
 	case err != nil:
