@@ -155,10 +155,11 @@ create table executions (
     tokens_used bigint not null,
     cost numeric not null,
     nodes_run integer not null,
-    nodes jsonb not null,
+    nodes jsonb,
     partition smallint not null,
     first_seq bigint not null,
     last_seq bigint not null,
+    runs text,
     constraint executions_pkey PRIMARY KEY (id, tenant_id),
     constraint executions_status_check CHECK ((status = ANY (ARRAY['PENDING'::text, 'RUNNING'::text, 'COMPLETED'::text, 'FAILED'::text, 'TIMED_OUT'::text, 'CANCELLED'::text])))
 );
@@ -435,3 +436,4 @@ END
 -- migration 20260701080600
 -- migration 20260701080700
 -- migration 20260701080800
+-- migration 20261123080000

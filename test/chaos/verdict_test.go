@@ -2,11 +2,13 @@ package chaos
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/pkg/archive"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/test/platform"
 )
@@ -49,7 +51,10 @@ func (f *fleet) judge(ids []string, outside *world) map[string]int {
 					continue
 				}
 				// A suspended executor may have been about to call: it cannot know that it has lost the execution.
-				require.True(f.tb, f.suspendedBetween(at, call), "%s was committed at %v and called at %v", key, at, call)
+				if !f.suspendedBetween(at, call) {
+					_, events, err := f.call(http.MethodGet, "/executions/"+id+"/events", nil)
+					f.tb.Fatalf("%s was committed at %v and called at %v, of %v; suspended: %v; events: %s %v", key, at, call, calls, f.pauses, events, err)
+				}
 				verdict["calls of executors that were suspended before, and came too late"]++
 			}
 			if len(calls) > 1 {
@@ -65,7 +70,7 @@ func (f *fleet) suspendedBetween(committed, called time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.pauses {
-		if p.from.Before(committed) && p.to.Before(called) && p.to.After(committed) {
+		if p.from.Before(committed) && p.resumed.Before(called) && p.running.After(committed) {
 			return true
 		}
 	}
@@ -91,6 +96,10 @@ func (f *fleet) histories() map[string]*history {
 		if h == nil {
 			h = &history{committed: map[string]time.Time{}}
 			out[id] = h
+		}
+		body, err := archive.Open(body)
+		if err != nil {
+			return err
 		}
 		commit, err := protocol.DecodeCommit(id, body)
 		if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/pkg/archive"
 	"github.com/agentflow/agentflow/pkg/local"
 	"github.com/agentflow/agentflow/test/platform"
 )
@@ -246,13 +247,7 @@ func everyRow(t *testing.T, address string) string {
 	conn, err := pgx.Connect(t.Context(), address)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(t.Context())) }()
-	text := func(query string) []string {
-		rows, err := conn.Query(t.Context(), query)
-		require.NoError(t, err, query)
-		list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err, query)
-		return list
-	}
+	text := func(query string) []string { return column[string](t, conn, query) }
 	var all strings.Builder
 	tables := text("select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
 	require.Greater(t, len(tables), 10)
@@ -261,9 +256,20 @@ func everyRow(t *testing.T, address string) string {
 			all.WriteString(row + "\n")
 		}
 	}
-	// The archive keeps events as they were on the wire: text in bytes.
-	for _, body := range text("select convert_from(body, 'UTF8') from agentflow.execution_events") {
-		all.WriteString(body + "\n")
+	// The archive keeps events as they were on the wire, packed.
+	for _, packed := range column[[]byte](t, conn, "select body from agentflow.execution_events") {
+		body, err := archive.Open(packed)
+		require.NoError(t, err)
+		all.WriteString(string(body) + "\n")
 	}
 	return all.String()
+}
+
+func column[T any](t *testing.T, conn *pgx.Conn, query string) []T {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), query)
+	require.NoError(t, err, query)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[T])
+	require.NoError(t, err, query)
+	return list
 }

@@ -2,11 +2,12 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/agentflow/agentflow/pkg/archive"
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
@@ -48,11 +49,15 @@ func (s *Store) GetExecutionCommits(ctx context.Context, req protocol.GetExecuti
 					if err := rows.Scan(&c.Sequence, &c.Previous, &c.ID, &stored, &body); err != nil {
 						return err
 					}
+					body, err := archive.Open(body)
+					if err != nil {
+						return fmt.Errorf("commit %d: %w", c.Sequence, err)
+					}
 					if len(out.Commits) == limit || len(out.Commits) > 0 && size+len(body) > maxAnswer {
 						out.HasMore = true
 						break
 					}
-					c.Stored, c.Body = protocol.At(stored), json.RawMessage(body)
+					c.Stored, c.Body = protocol.At(stored), body
 					size += len(body)
 					out.Commits = append(out.Commits, c)
 				}
@@ -82,7 +87,11 @@ func (s *Store) ArchivedAfter(ctx context.Context, partition int, after uint64, 
 				if err := rows.Scan(&a.Key.Tenant, &a.Key.ID, &a.Seq, &a.Previous, &a.CommitID, &a.Stored, &a.Body); err != nil {
 					return err
 				}
-				a.Stored = a.Stored.UTC()
+				body, err := archive.Open(a.Body)
+				if err != nil {
+					return fmt.Errorf("commit %d of partition %d: %w", a.Seq, partition, err)
+				}
+				a.Body, a.Stored = body, a.Stored.UTC()
 				out = append(out, a)
 			}
 			return rows.Err()

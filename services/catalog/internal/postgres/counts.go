@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"hash/fnv"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -48,6 +51,28 @@ func move(b *pgx.Batch, t protocol.TenantID, kind, id, from, to string) {
 	for _, status := range []string{first, second} {
 		if n := change[status]; n != 0 {
 			b.Queue(bumpSQL, t, kind, status, shard(id), n)
+		}
+	}
+}
+
+// executionCount is a counter of executions: its shard is the partition.
+type executionCount struct {
+	tenant    protocol.TenantID
+	status    string
+	partition int
+}
+
+// executionCounts is by how much counters change.
+type executionCounts map[executionCount]int64
+
+// queue changes the counters, in a fixed order: two who touch the same ones never wait for each other.
+func (c executionCounts) queue(b *pgx.Batch) {
+	keys := slices.SortedFunc(maps.Keys(c), func(a, b executionCount) int {
+		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.status, b.status), cmp.Compare(a.partition, b.partition))
+	})
+	for _, k := range keys {
+		if n := c[k]; n != 0 {
+			b.Queue(bumpSQL, k.tenant, countExecutions, k.status, k.partition, n)
 		}
 	}
 }

@@ -50,22 +50,24 @@ func scanExecution(r pgx.Row, extra ...any) (protocol.Execution, error) {
 	return v, err
 }
 
-const fullExecutionColumns = executionColumns + ", initial_state, final_state, nodes, initial_state_ref, final_state_ref, partition, first_seq"
+const fullExecutionColumns = executionColumns + ", initial_state, final_state, runs, nodes, initial_state_ref, final_state_ref, partition, first_seq"
 
 func scanFullExecution(r pgx.Row) (Execution, error) {
 	var (
-		x                     Execution
-		initialRef, finalRef  *string
-		initial, final, nodes json.RawMessage
+		x                    Execution
+		initialRef, finalRef *string
+		initial, final       json.RawMessage
+		runs, nodes          []byte
 	)
-	v, err := scanExecution(r, &initial, &final, &nodes, &initialRef, &finalRef, &x.Partition, &x.FirstSeq)
+	v, err := scanExecution(r, &initial, &final, &runs, &nodes, &initialRef, &finalRef, &x.Partition, &x.FirstSeq)
 	if err != nil {
 		return x, err
 	}
 	v.InitialState, v.FinalState = initial, final
 	v.InitialStateRef, v.FinalStateRef = orEmpty(initialRef), orEmpty(finalRef)
+	v.Nodes, err = readRuns(v.CreatedAt, runs, nodes)
 	x.Execution = v
-	return x, json.Unmarshal(nodes, &x.Nodes)
+	return x, err
 }
 
 // GetExecution reads an execution whole; what stands in the object store stays a reference.

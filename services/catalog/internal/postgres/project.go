@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/agentflow/agentflow/pkg/archive"
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
@@ -53,31 +55,40 @@ func (s *Store) Checkpoints(ctx context.Context) (map[string]uint64, error) {
 	return out, err
 }
 
-// Advance moves a checkpoint, which must stand where the caller believes; else it returns ErrMoved.
-// From then on the stream is this transaction's.
-func (tx *Tx) Advance(ctx context.Context, stream string, from, to uint64) error {
-	tag, err := tx.tx.Exec(ctx, `
-		insert into projection_checkpoints as c (stream, last_seq, updated_at) values ($1, $3, now())
-		on conflict (stream) do update set last_seq = excluded.last_seq, updated_at = excluded.updated_at where c.last_seq = $2`,
-		stream, signed(from), signed(to))
-	if err != nil {
-		return fault("advance "+stream, err)
-	}
-	// A missing row counts as zero.
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("advance %s from %d to %d: %w", stream, from, to, ErrMoved)
-	}
-	return nil
+// Step is a checkpoint on its way: from where the caller believes that it stands.
+type Step struct {
+	Stream   string
+	From, To uint64
 }
 
-// PutExecutions writes rows as the projector has folded them, unless the tables know more. from
-// holds the status that each had before by its DocumentKey, "" for none.
-func (tx *Tx) PutExecutions(ctx context.Context, rows []*Execution, from map[string]string) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	c := columnsOf(rows)
+// Advance moves checkpoints, of which each must stand where the caller believes; else it returns ErrMoved.
+// From then on the streams are this transaction's.
+func (tx *Tx) Advance(ctx context.Context, steps ...Step) error {
+	var moved error
 	b := &pgx.Batch{}
+	for _, step := range steps {
+		b.Queue(`
+			insert into projection_checkpoints as c (stream, last_seq, updated_at) values ($1, $3, now())
+			on conflict (stream) do update set last_seq = excluded.last_seq, updated_at = excluded.updated_at where c.last_seq = $2`,
+			step.Stream, signed(step.From), signed(step.To)).Exec(func(tag pgconn.CommandTag) error {
+			// A missing row counts as zero.
+			if tag.RowsAffected() == 0 {
+				moved = fmt.Errorf("advance %s from %d to %d: %w", step.Stream, step.From, step.To, ErrMoved)
+			}
+			return nil
+		})
+	}
+	if err := tx.tx.SendBatch(ctx, b).Close(); err != nil {
+		return fault("advance", err)
+	}
+	return moved
+}
+
+// PutExecutions writes rows as the projector has folded them, unless the tables know more, and keeps the commits that
+// led to them, for ever or until their retention ends. from holds the status that each row had before by its DocumentKey, "" for none.
+func (tx *Tx) PutExecutions(ctx context.Context, rows []*Execution, from map[string]string, commits []Archived) error {
+	b := &pgx.Batch{}
+	c := columnsOf(rows)
 	b.Queue(putExecutionsSQL, c.args()...)
 	if len(c.tagged) > 0 {
 		b.Queue(`
@@ -86,6 +97,7 @@ func (tx *Tx) PutExecutions(ctx context.Context, rows []*Execution, from map[str
 			c.tagTenants, c.tags1, c.tagTimes, c.tagged)
 	}
 	queueExecutionCounts(b, rows, from)
+	queueArchive(b, commits)
 	return fault("write executions", tx.tx.SendBatch(ctx, b).Close())
 }
 
@@ -94,12 +106,12 @@ const putExecutionsSQL = `
 		id, tenant_id, workflow_id, workflow_version, workflow_name, spec_hash, status,
 		initial_state, initial_state_ref, final_state, final_state_ref, error, error_code, error_message,
 		timeout_scope, timeout_node, timeout_elapsed_ms, tags, actor, request_id, rerun_of,
-		created_at, started_at, completed_at, deadline, duration_ms, tokens_used, cost, nodes_run, nodes,
+		created_at, started_at, completed_at, deadline, duration_ms, tokens_used, cost, nodes_run, runs,
 		partition, first_seq, last_seq)
 	select id, tenant_id, workflow_id, workflow_version, workflow_name, spec_hash, status,
 		initial_state::jsonb, initial_state_ref, final_state::jsonb, final_state_ref, error::jsonb, error_code, error_message,
 		timeout_scope, timeout_node, timeout_elapsed_ms, array(select jsonb_array_elements_text(tags::jsonb)), actor, request_id, rerun_of,
-		created_at, started_at, completed_at, deadline, duration_ms, tokens_used, cost::numeric, nodes_run, nodes::jsonb,
+		created_at, started_at, completed_at, deadline, duration_ms, tokens_used, cost::numeric, nodes_run, runs,
 		partition, first_seq, last_seq
 	from unnest(
 		$1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
@@ -111,7 +123,7 @@ const putExecutionsSQL = `
 		id, tenant_id, workflow_id, workflow_version, workflow_name, spec_hash, status,
 		initial_state, initial_state_ref, final_state, final_state_ref, error, error_code, error_message,
 		timeout_scope, timeout_node, timeout_elapsed_ms, tags, actor, request_id, rerun_of,
-		created_at, started_at, completed_at, deadline, duration_ms, tokens_used, cost, nodes_run, nodes,
+		created_at, started_at, completed_at, deadline, duration_ms, tokens_used, cost, nodes_run, runs,
 		partition, first_seq, last_seq)
 	on conflict (id, tenant_id) do update set
 		workflow_id = excluded.workflow_id, workflow_version = excluded.workflow_version, workflow_name = excluded.workflow_name,
@@ -123,20 +135,20 @@ const putExecutionsSQL = `
 		tags = excluded.tags, actor = excluded.actor, request_id = excluded.request_id, rerun_of = excluded.rerun_of,
 		created_at = excluded.created_at, started_at = excluded.started_at, completed_at = excluded.completed_at, deadline = excluded.deadline,
 		duration_ms = excluded.duration_ms, tokens_used = excluded.tokens_used, cost = excluded.cost, nodes_run = excluded.nodes_run,
-		nodes = excluded.nodes, partition = excluded.partition, first_seq = excluded.first_seq, last_seq = excluded.last_seq
+		runs = excluded.runs, nodes = null, partition = excluded.partition, first_seq = excluded.first_seq, last_seq = excluded.last_seq
 	where x.last_seq < excluded.last_seq`
 
 // executionArrays are the columns of many executions.
 type executionArrays struct {
-	id, tenant, workflowName, specHash, status, actor, request, cost, nodes, tags            []string
-	workflow, initial, initialRef, final, finalRef, failure, code, message, scope, at, rerun []*string
-	version                                                                                  []*int32
-	elapsed, duration                                                                        []*int64
-	created                                                                                  []time.Time
-	started, completed, deadline                                                             []*time.Time
-	tokens, first, last                                                                      []int64
-	nodesRun                                                                                 []int32
-	partition                                                                                []int16
+	id, tenant, workflowName, specHash, status, actor, request, cost, tags                         []string
+	workflow, initial, initialRef, final, finalRef, failure, code, message, scope, at, rerun, runs []*string
+	version                                                                                        []*int32
+	elapsed, duration                                                                              []*int64
+	created                                                                                        []time.Time
+	started, completed, deadline                                                                   []*time.Time
+	tokens, first, last                                                                            []int64
+	nodesRun                                                                                       []int32
+	partition                                                                                      []int16
 
 	tagTenants, tags1, tagged []string
 	tagTimes                  []time.Time
@@ -147,7 +159,7 @@ func (c *executionArrays) args() []any {
 		c.id, c.tenant, c.workflow, c.version, c.workflowName, c.specHash, c.status,
 		c.initial, c.initialRef, c.final, c.finalRef, c.failure, c.code, c.message,
 		c.scope, c.at, c.elapsed, c.tags, c.actor, c.request, c.rerun,
-		c.created, c.started, c.completed, c.deadline, c.duration, c.tokens, c.cost, c.nodesRun, c.nodes,
+		c.created, c.started, c.completed, c.deadline, c.duration, c.tokens, c.cost, c.nodesRun, c.runs,
 		c.partition, c.first, c.last,
 	}
 }
@@ -190,11 +202,7 @@ func columnsOf(rows []*Execution) *executionArrays {
 		c.duration, c.tokens = append(c.duration, x.DurationMS), append(c.tokens, x.TokensUsed)
 		c.cost = append(c.cost, Decimal(string(x.Cost)))
 		c.nodesRun = append(c.nodesRun, int32(min(x.NodesRun, 1<<31-1))) //nolint:gosec // bounded
-		nodes := x.Nodes
-		if nodes == nil {
-			nodes = []protocol.NodeRun{}
-		}
-		c.nodes = append(c.nodes, *encoded(nodes))
+		c.runs = append(c.runs, encodeRuns(x.CreatedAt, x.Nodes))
 		c.partition = append(c.partition, int16(x.Partition)) //nolint:gosec // a count of partitions is small
 		c.first, c.last = append(c.first, signed(x.FirstSeq)), append(c.last, signed(x.LastSequence))
 	}
@@ -218,53 +226,40 @@ func rawOrNull(raw json.RawMessage) *string {
 	return &s
 }
 
+// queueExecutionCounts counts rows that went from one status to another. A shard for each partition, each of which has one
+// projector: nobody waits for another tenant's.
 func queueExecutionCounts(b *pgx.Batch, rows []*Execution, from map[string]string) {
-	type counter struct {
-		tenant protocol.TenantID
-		status string
-	}
-	change := map[counter]int64{}
-	partition := 0
+	change := executionCounts{}
 	for _, x := range rows {
-		partition = x.Partition
-		old := from[DocumentKey(x.Tenant, string(x.ID))]
-		if old == x.Status {
-			continue
-		}
-		if old != "" {
-			change[counter{x.Tenant, old}]--
-		}
-		change[counter{x.Tenant, x.Status}]++
-	}
-	// A shard for each partition, each of which has one projector: nobody waits, in whatever order.
-	for c, n := range change {
-		if n != 0 {
-			b.Queue(bumpSQL, c.tenant, countExecutions, c.status, partition, n)
+		if old := from[DocumentKey(x.Tenant, string(x.ID))]; old != x.Status {
+			if old != "" {
+				change[executionCount{x.Tenant, old, x.Partition}]--
+			}
+			change[executionCount{x.Tenant, x.Status, x.Partition}]++
 		}
 	}
+	change.queue(b)
 }
 
-// Archive keeps commits for ever, or until their retention ends.
-func (tx *Tx) Archive(ctx context.Context, list []Archived) error {
-	if len(list) == 0 {
-		return nil
-	}
+func queueArchive(b *pgx.Batch, list []Archived) {
 	var (
 		partition      = make([]int16, len(list))
 		seq, previous  = make([]int64, len(list)), make([]int64, len(list))
 		tenant, id, ce = make([]string, len(list)), make([]string, len(list)), make([]string, len(list))
 		stored         = make([]time.Time, len(list))
 		body           = make([][]byte, len(list))
+		packed         []byte
 	)
 	for i, a := range list {
 		partition[i] = int16(a.Key.Partition) //nolint:gosec // a count of partitions is small
 		seq[i], previous[i] = signed(a.Seq), signed(a.Previous)
 		tenant[i], id[i], ce[i] = string(a.Key.Tenant), string(a.Key.ID), Text(a.CommitID)
-		stored[i], body[i] = a.Stored, a.Body
+		at := len(packed)
+		packed = archive.Append(packed, a.Body)
+		stored[i], body[i] = a.Stored, packed[at:len(packed):len(packed)]
 	}
-	_, err := tx.tx.Exec(ctx, `
+	b.Queue(`
 		insert into execution_events (partition, seq, tenant_id, execution_id, previous, commit_id, stored_at, body)
 		select * from unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[], $8::bytea[])
 		on conflict do nothing`, partition, seq, tenant, id, previous, ce, stored, body)
-	return fault("archive", err)
 }

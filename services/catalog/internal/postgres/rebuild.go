@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // see readBodyOf
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/agentflow/agentflow/db"
+	"github.com/agentflow/agentflow/pkg/archive"
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
@@ -81,6 +84,8 @@ type compared struct {
 	columns []string
 	// where narrows both sides to what can be compared: x is either row.
 	where string
+	// read turns what may be written in several ways into what it says; nil where there is one way.
+	read func(row map[string]json.RawMessage)
 }
 
 var comparedTables = []compared{
@@ -94,12 +99,14 @@ var comparedTables = []compared{
 	{
 		table: "executions", key: []string{"tenant_id", "id"},
 		where: "x.last_seq <= (select seq from both_have b where b.partition = x.partition)",
+		read:  readRunsOf,
 	},
 	{table: "execution_tags", key: []string{"tenant_id", "tag", "created_at", "execution_id"}},
 	{
 		table: "execution_events", key: []string{"partition", "seq"},
-		columns: []string{"partition", "seq", "tenant_id", "execution_id", "previous", "commit_id", "stored_at", "md5(body) as body_md5"},
+		columns: []string{"partition", "seq", "tenant_id", "execution_id", "previous", "commit_id", "stored_at", "body"},
 		where:   "x.seq <= (select seq from both_have b where b.partition = x.partition)",
+		read:    readBodyOf,
 	},
 }
 
@@ -149,6 +156,10 @@ func compareTable(ctx context.Context, tx pgx.Tx, t compared, live, fresh string
 	if t.table == "execution_tags" && !c.Retention.IsZero() {
 		expired = " and not (a is null and not exists (select from " + live + ".executions e where e.id = b.execution_id))"
 	}
+	limit := ""
+	if t.read == nil {
+		limit = fmt.Sprintf(" limit %d", c.Limit)
+	}
 	// The expression "a is null" asks whether every column is null, which no row's are.
 	sql := `
 		with both_have as (
@@ -158,19 +169,76 @@ func compareTable(ctx context.Context, tx pgx.Tx, t compared, live, fresh string
 		select to_jsonb(a), to_jsonb(b)
 		from (select ` + columns + ` from ` + live + `.` + t.table + ` x where ` + where + `) a
 		full join (select ` + columns + ` from ` + fresh + `.` + t.table + ` x where ` + where + `) b using (` + strings.Join(t.key, ", ") + `)
-		where to_jsonb(a) is distinct from to_jsonb(b)` + expired + fmt.Sprintf(" limit %d", c.Limit)
+		where a is distinct from b` + expired + limit
 	rows, err := tx.Query(ctx, sql)
 	if err != nil {
 		return nil, err
 	}
 	var out []protocol.Difference
 	var a, b map[string]json.RawMessage
+	found := 0
 	_, err = pgx.ForEachRow(rows, []any{&a, &b}, func() error {
-		out = append(out, differences(t, a, b)...)
+		if found < c.Limit {
+			if t.read != nil {
+				t.read(a)
+				t.read(b)
+			}
+			if list := differences(t, a, b); len(list) > 0 {
+				found++
+				out = append(out, list...)
+			}
+		}
 		a, b = nil, nil
 		return nil
 	})
 	return out, err
+}
+
+// readRunsOf puts the runs of nodes into one form. What cannot be read stays as it is.
+func readRunsOf(row map[string]json.RawMessage) {
+	var (
+		created protocol.Time
+		runs    *string
+		nodes   []byte
+	)
+	if row == nil || json.Unmarshal(row["created_at"], &created) != nil || json.Unmarshal(row["runs"], &runs) != nil {
+		return
+	}
+	if string(row["nodes"]) != "null" {
+		nodes = row["nodes"]
+	}
+	var short []byte
+	if runs != nil {
+		short = []byte(*runs)
+	}
+	list, err := readRuns(created, short, nodes)
+	if err != nil {
+		return
+	}
+	raw, err := json.Marshal(list)
+	if err != nil {
+		return
+	}
+	row["nodes"] = raw
+	delete(row, "runs")
+}
+
+// readBodyOf replaces a body by the hash of what it holds: equal commits may be packed differently.
+func readBodyOf(row map[string]json.RawMessage) {
+	var text string
+	if row == nil || json.Unmarshal(row["body"], &text) != nil {
+		return
+	}
+	stored, err := hex.DecodeString(strings.TrimPrefix(text, `\x`))
+	if err != nil {
+		return
+	}
+	body, err := archive.Open(stored)
+	if err != nil {
+		body = stored
+	}
+	delete(row, "body")
+	row["body_md5"] = fmt.Appendf(nil, "%q", fmt.Sprintf("%x", md5.Sum(body))) //nolint:gosec // tells bodies apart, guards nothing
 }
 
 func differences(t compared, live, fresh map[string]json.RawMessage) []protocol.Difference {

@@ -61,21 +61,14 @@ func (s *Store) ExpireExecutions(ctx context.Context, before time.Time, limit in
 		if n = len(list); n == 0 {
 			return nil
 		}
-		type counter struct {
-			tenant    protocol.TenantID
-			status    string
-			partition int
-		}
-		ids, change := make([]string, 0, n), map[counter]int64{}
+		ids, change := make([]string, 0, n), executionCounts{}
 		for _, e := range list {
 			ids = append(ids, e.id)
-			change[counter{e.tenant, e.status, e.partition}]--
+			change[executionCount{e.tenant, e.status, e.partition}]--
 		}
 		b := &pgx.Batch{}
 		b.Queue("delete from execution_tags where execution_id = any ($1)", ids)
-		for c, d := range change {
-			b.Queue(bumpSQL, c.tenant, countExecutions, c.status, c.partition, d)
-		}
+		change.queue(b)
 		return fault("expire executions", tx.tx.SendBatch(ctx, b).Close())
 	})
 	return n, err

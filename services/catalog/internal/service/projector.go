@@ -20,6 +20,9 @@ const batchSize = 500
 // idleWait is how long a reader waits for a message before it looks after its figures.
 const idleWait = time.Second
 
+// projectTimeout bounds one transaction.
+const projectTimeout = time.Minute
+
 // errUnreadable says that a message of the log cannot be understood by this version of the service.
 var errUnreadable = errors.New("the log holds what this version does not understand")
 
@@ -27,6 +30,7 @@ var errUnreadable = errors.New("the log holds what this version does not underst
 type Projector struct {
 	service *Service
 	idle    time.Duration // idleWait, but for tests
+	parts   chan part
 
 	mu      sync.Mutex
 	stopped map[string]error // streams that cannot go on
@@ -34,7 +38,7 @@ type Projector struct {
 
 // NewProjector makes the projector of a service.
 func NewProjector(s *Service) *Projector {
-	return &Projector{service: s, idle: idleWait, stopped: map[string]error{}}
+	return &Projector{service: s, idle: idleWait, parts: make(chan part), stopped: map[string]error{}}
 }
 
 // Streams are all that is projected.
@@ -52,6 +56,7 @@ func (p *Projector) Run(ctx context.Context) {
 	for _, stream := range p.service.Streams() {
 		wg.Go(func() { p.keepFollowing(ctx, stream) })
 	}
+	wg.Go(func() { p.gather(ctx) })
 	wg.Wait()
 }
 
@@ -133,7 +138,7 @@ func (p *Projector) follow(ctx context.Context, stream string) error {
 			continue
 		}
 		began := s.now()
-		if err := s.project(ctx, stream, at, batch); err != nil {
+		if err := p.project(ctx, part{stream: stream, at: at, batch: batch}); err != nil {
 			return err
 		}
 		s.bus.TraceProjected(batch, began)
@@ -146,13 +151,19 @@ func (p *Projector) follow(ctx context.Context, stream string) error {
 	}
 }
 
-// lingering is the least time between two batches that are not full. What comes after a pause is
+// lingering is about the time between two batches that are not full. What comes after a pause is
 // projected at once; under load each transaction carries what came in a tenth of a second, which
 // halves what an execution costs.
 const lingering = 100 * time.Millisecond
 
+// linger waits for a moment that is the same for all streams, so that their batches meet.
 func linger(ctx context.Context) {
-	t := time.NewTimer(lingering)
+	now := time.Now()
+	next := now.Truncate(lingering).Add(lingering).Sub(now)
+	if next < lingering/2 {
+		next += lingering
+	}
+	t := time.NewTimer(next)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -195,63 +206,17 @@ func (s *Service) observe(stream string, batch []bus.LogMessage, waiting int) {
 
 // project brings a batch into the tables, and the checkpoint from at to its end.
 func (s *Service) project(ctx context.Context, stream string, at uint64, batch []bus.LogMessage) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	if stream == protocol.StreamCatalog {
 		return s.projectCatalog(ctx, at, batch)
 	}
-	return s.store.Platform(ctx, func(tx *postgres.Tx) error {
-		// First, because it also locks the checkpoint: of two leaders one waits here, and then leaves.
-		if err := tx.Advance(ctx, stream, at, batch[len(batch)-1].Sequence); err != nil {
-			return err
-		}
-		return projectExecutions(ctx, tx, batch)
-	})
-}
-
-func projectExecutions(ctx context.Context, tx *postgres.Tx, batch []bus.LogMessage) error {
-	ids := make([]protocol.ExecutionID, 0, len(batch))
-	seen := make(map[string]bool, len(batch))
-	for _, m := range batch {
-		if k := postgres.DocumentKey(m.Key.Tenant, string(m.Key.ID)); !seen[k] {
-			seen[k] = true
-			ids = append(ids, m.Key.ID)
-		}
-	}
-	known, err := tx.Executions(ctx, ids)
-	if err != nil {
-		return err
-	}
-	rows := make(map[string]*postgres.Execution, len(ids))
-	from := make(map[string]string, len(known))
-	for _, x := range known {
-		k := postgres.DocumentKey(x.Tenant, string(x.ID))
-		rows[k], from[k] = x, x.Status
-	}
-	archive := make([]postgres.Archived, 0, len(batch))
-	changed := make([]*postgres.Execution, 0, len(ids))
-	for _, m := range batch {
-		k := postgres.DocumentKey(m.Key.Tenant, string(m.Key.ID))
-		if seen[k] {
-			seen[k] = false // the first of this execution
-			rows[k] = fold(rows[k], m.Key, m.Record)
-			changed = append(changed, rows[k])
-		} else {
-			fold(rows[k], m.Key, m.Record)
-		}
-		archive = append(archive, postgres.Archived{
-			Key: m.Key, Seq: m.Sequence, Previous: m.Record.Previous, CommitID: m.Record.ID, Stored: m.Record.Stored, Body: m.Body,
-		})
-	}
-	if err := tx.PutExecutions(ctx, changed, from); err != nil {
-		return err
-	}
-	return tx.Archive(ctx, archive)
+	return s.projectParts(ctx, []part{{stream: stream, at: at, batch: batch}})
 }
 
 // projectCatalog brings events into the tables that no command brought there: most of them are in.
 // Each gets a transaction of its own, so that the projector never holds two documents at once.
 func (s *Service) projectCatalog(ctx context.Context, at uint64, batch []bus.LogMessage) error {
+	ctx, cancel := context.WithTimeout(ctx, projectTimeout)
+	defer cancel()
 	events := make([]protocol.CatalogEvent, len(batch))
 	for i, m := range batch {
 		events[i] = *m.Catalog
@@ -281,7 +246,7 @@ func (s *Service) projectCatalog(ctx context.Context, at uint64, batch []bus.Log
 		}
 	}
 	return s.store.Platform(ctx, func(tx *postgres.Tx) error {
-		return tx.Advance(ctx, protocol.StreamCatalog, at, batch[len(batch)-1].Sequence)
+		return tx.Advance(ctx, postgres.Step{Stream: protocol.StreamCatalog, From: at, To: batch[len(batch)-1].Sequence})
 	})
 }
 

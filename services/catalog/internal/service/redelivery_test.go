@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -245,7 +244,7 @@ func TestCommandsOverTheBus(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	ask := func(c protocol.Command) (protocol.Tenant, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), waitFor)
 		defer cancel()
 		return bus.SendCommand[protocol.Tenant](ctx, w.bus, c)
 	}

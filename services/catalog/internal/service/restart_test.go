@@ -41,7 +41,7 @@ func TestPostgresDiesUnderLoad(t *testing.T) {
 			for n := 0; loading.Err() == nil; n++ {
 				c := command(acme, protocol.VerbWorkflowCreate, protocol.CreateWorkflow{Name: fmt.Sprintf("%d-%d", i, n), Spec: plain()})
 				for { // the client tries again with the same id until it has an answer
-					wait, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+					wait, cancel := context.WithTimeout(t.Context(), time.Second)
 					made, err := bus.SendCommand[protocol.Workflow](wait, w.bus, c)
 					cancel()
 					mu.Lock()
