@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     esac && \
     daemon=github.com/agentflow/agentflow/pkg/daemon && \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH GOTOOLCHAIN=local \
-      go build -trimpath -buildvcs=false -ldflags "-s -w -X $daemon.version=$VERSION -X $daemon.commit=$REVISION" \
+      go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags "-s -w -X $daemon.version=$VERSION -X $daemon.commit=$REVISION" \
       -o /out/service "$main"
 
 # No shell and no package manager; the user is 65532, and nothing is ever written.

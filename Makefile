@@ -14,7 +14,8 @@ REVISION ?= $(shell git rev-parse -q --verify HEAD 2>/dev/null || echo unknown)
 daemon    := github.com/agentflow/agentflow/pkg/daemon
 LDFLAGS    = -s -w -X $(daemon).version=$(VERSION) -X $(daemon).commit=$(REVISION)
 # -buildvcs=false: the linker is told version and commit, and a clone that belongs to another user still builds.
-GOBUILD    = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# grpcnotrace: gRPC, which SDKs bring along, then has no debug pages, whose templates would keep every method linked.
+GOBUILD    = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '$(LDFLAGS)'
 
 # Seconds a whole test binary may take before its stacks are printed.
 TEST_TIMEOUT ?= 10m
@@ -71,7 +72,7 @@ chaos: build ## kill -9 and cut lines under load; nothing accepted is lost
 .PHONY: soak
 soak: build ## ten minutes of load with checks for leaks
 	@scripts/backends.sh
-	go test -tags soak -timeout 30m -count=1 -v ./test/load/...
+	AGENTFLOW_TEST_BINARIES='$(CURDIR)/bin' go test -tags soak -timeout 30m -count=1 -v ./test/load/...
 
 .PHONY: bench
 bench: microbench build ## micro-benchmarks, then the load benchmark (BENCH=regexp, BENCH_ARGS='--clients 64')

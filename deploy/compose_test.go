@@ -173,7 +173,7 @@ func (m *machine) path(service, inside string) string {
 func (m *machine) addr(service, port string) string {
 	key := service + ":" + port
 	if m.ports[key] == 0 {
-		free, err := process.FreePort()
+		free, err := local.FreePort(m.t.Context())
 		require.NoError(m.t, err)
 		m.ports[key] = free
 	}

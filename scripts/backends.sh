@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the stores that the tests and the single-process mode need, where they are missing:
+# Installs the stores that the tests and the single-process mode need, where they are missing, and libfaketime, with
+# which a test moves the clock of one (on Linux alone):
 #
-#   scripts/backends.sh [postgres] [redis] [mariadb]      all three when none is named
+#   scripts/backends.sh [postgres] [redis] [mariadb] [faketime]      all when none is named
 #
 # It starts nothing: tests and `agentflow up` run their own, in folders and on ports of their own.
 set -euo pipefail
@@ -15,6 +16,7 @@ have() {
 		;;
 	redis) command -v redis-server ;;
 	mariadb) command -v mariadbd || command -v mysqld || [[ -x /usr/sbin/mariadbd ]] ;;
+	faketime) [[ $(uname) != Linux ]] || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' ;;
 	esac >/dev/null 2>&1
 }
 
@@ -31,10 +33,10 @@ as_root() {
 
 stores=("$@")
 if [[ ${#stores[@]} -eq 0 ]]; then
-	stores=(postgres redis mariadb)
+	stores=(postgres redis mariadb faketime)
 fi
 
-declare -A package=([postgres]=postgresql [redis]=redis-server [mariadb]=mariadb-server)
+declare -A package=([postgres]=postgresql [redis]=redis-server [mariadb]=mariadb-server [faketime]=libfaketime)
 packages=()
 for store in "${stores[@]}"; do
 	if [[ -z ${package[$store]:-} ]]; then

@@ -15,7 +15,7 @@ for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do
 	name=agentflow_${version}_${os}_${arch}
 	for main in cmd/agentflow services/{gateway,catalog,executor,limiter}/cmd/{gateway,catalog,executor,limiter}; do
 		[[ -f $main/main.go ]] || continue
-		CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false \
+		CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -tags grpcnotrace \
 			-ldflags "-s -w -X $daemon.version=$version -X $daemon.commit=$revision" -o "dist/$name/" "./$main"
 	done
 	cp LICENSE "dist/$name/"

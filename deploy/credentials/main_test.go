@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,4 +53,42 @@ func TestRun(t *testing.T) {
 	require.Error(t, run([]string{"--out", dir, "--owner", "root"}, &out))
 	require.Error(t, run([]string{"--out", dir, "--tenant", "*"}, &out))
 	require.Error(t, run([]string{"more"}, &out))
+}
+
+// TestOwner: the folders, and those named beside them, belong to whom the services run as.
+func TestOwner(t *testing.T) {
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 {
+		uid, gid = 4711, 4712 // who may, gives them away
+	}
+	dir, volume := t.TempDir(), t.TempDir()
+	file := filepath.Join(volume, "data")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	owner := fmt.Sprintf("%d:%d", uid, gid)
+	require.NoError(t, run([]string{"--out", dir, "--own", volume, "--owner", owner}, io.Discard))
+	for _, path := range []string{dir, filepath.Join(dir, "gateway", "admin-key"), volume, file} {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		require.True(t, ok)
+		require.EqualValues(t, uid, stat.Uid, path)
+		require.EqualValues(t, gid, stat.Gid, path)
+	}
+	require.ErrorIs(t, run([]string{"--out", dir, "--own", filepath.Join(volume, "missing"), "--owner", owner}, io.Discard), fs.ErrNotExist)
+	for _, wrong := range []string{"1", "x:1", "1:x"} {
+		require.ErrorContains(t, run([]string{"--out", dir, "--owner", wrong}, io.Discard), "--owner")
+	}
+}
+
+// TestWhatCannotBeKept: a place that cannot be written ends it, rather than a secret that only memory knows.
+func TestWhatCannotBeKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.Error(t, run([]string{"--out", file}, io.Discard))
+
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "redis", "password"), 0o700)) // a folder where a file belongs
+	require.Error(t, run([]string{"--out", dir}, io.Discard))
+	require.Error(t, write(dir, "redis/password", "x"))
+	require.Error(t, write(file, "name", "x"))
 }

@@ -3,7 +3,6 @@ package bus_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/bus/local"
+	servers "github.com/agentflow/agentflow/pkg/local"
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
@@ -149,10 +149,11 @@ func TestAppendTooLargeIsRefusedAtOnce(t *testing.T) {
 func TestAppendOutlivesARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first, err := local.Start(local.Options{Dir: dir, Addr: "127.0.0.1", Port: -1})
+	port, err := servers.FreePort(t.Context()) // which nobody is given while the server is away
+	require.NoError(t, err)
+	first, err := local.Start(local.Options{Dir: dir, Addr: "127.0.0.1", Port: port})
 	require.NoError(t, err)
 	url := first.ClientURL()
-	port := first.Addr().(*net.TCPAddr).Port
 	b := connect(t, nil, func(c *bus.Config) { c.InProcess, c.URL = nil, url })
 	key := newKey(b)
 	after := appendAll(t, b, key, requested())[0]

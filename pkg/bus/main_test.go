@@ -7,16 +7,16 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/bus/local"
+	"github.com/agentflow/agentflow/pkg/leaktest"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/typeid"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leaktest.VerifyTestMain(m)
 }
 
 // patience bounds every wait of these tests; nothing should ever need it.

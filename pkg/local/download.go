@@ -88,7 +88,7 @@ func unpackPostgres(ctx context.Context, repository string, version embeddedpost
 	if repository != mavenCentral {
 		config = config.BinaryRepositoryURL(repository)
 	}
-	port, err := freePort(ctx)
+	port, err := FreePort(ctx)
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(staging))
 	}

@@ -121,14 +121,14 @@ func requireEnded(t *testing.T, o orphan) {
 	t.Helper()
 	select {
 	case <-o.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the leftover still runs")
 	}
 }
 
 func waitFor(t *testing.T, yes func() bool) {
 	t.Helper()
-	ok, err := poll(t.Context(), 20*time.Second, yes)
+	ok, err := poll(t.Context(), time.Minute, yes)
 	require.NoError(t, err)
 	require.True(t, ok)
 }

@@ -7,8 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/agentflow/agentflow/pkg/leaktest"
 	"github.com/agentflow/agentflow/pkg/local"
 )
 
@@ -30,13 +29,19 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if err := os.RemoveAll(template); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-		os.Exit(code)
-	}))
+	leaktest.VerifyTestMain(thenRemove{m})
+}
+
+// thenRemove removes the template after the tests.
+type thenRemove struct{ tests *testing.M }
+
+func (t thenRemove) Run() int {
+	code := t.tests.Run()
+	if err := os.RemoveAll(template); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(code, 1)
+	}
+	return code
 }
 
 // template spares most tests an initdb.

@@ -18,7 +18,7 @@ import (
 )
 
 // A bound, not an expectation: the servers are gone within some 50 ms.
-const goneWithin = 10 * time.Second
+const goneWithin = time.Minute
 
 func TestServersDieWithAKilledParent(t *testing.T) {
 	dir := t.TempDir()

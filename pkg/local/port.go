@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Ports are taken from below the range that kernels give to outgoing connections, so that a server which is down for
@@ -23,10 +24,17 @@ const loopback = "127.0.0.1"
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
 
-// freePort picks a port nobody listens on. Another process may take it before our child does; launch then tries again.
-func freePort(ctx context.Context) (int, error) {
+// Each process goes through the ports in turn, from a place of its own: two servers of one process never get the same
+// port, and those of two processes hardly ever.
+var (
+	firstPort  = rand.IntN(portCount) //nolint:gosec // not a secret
+	portsTried atomic.Int64
+)
+
+// FreePort is a port of loopback that nobody listens on. Another process may take it before the caller's server does.
+func FreePort(ctx context.Context) (int, error) {
 	for range 100 {
-		port := lowestPort + rand.IntN(portCount) //nolint:gosec // not a secret
+		port := lowestPort + (firstPort+int(portsTried.Add(1)))%portCount
 		if portFree(ctx, port) {
 			return port, nil
 		}

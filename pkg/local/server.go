@@ -70,7 +70,7 @@ func (s *server) launch(
 	defer patience.Stop()
 	for {
 		if !s.pinned && (s.port == 0 || !portFree(ctx, s.port)) {
-			port, err := freePort(ctx)
+			port, err := FreePort(ctx)
 			if err != nil {
 				return err
 			}

@@ -68,7 +68,7 @@ func TestLaunchTriesAgain(t *testing.T) {
 }
 
 func TestFreePortIsFree(t *testing.T) {
-	port, err := freePort(t.Context())
+	port, err := FreePort(t.Context())
 	require.NoError(t, err)
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

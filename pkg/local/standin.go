@@ -12,7 +12,7 @@ import (
 // Scripts and expiry work as in the real one; about a tenth of the speed. It keeps nothing, and it ends with Stop.
 // Callers announce it ([Redis.StandIn]).
 func StartRedisStandIn(ctx context.Context) (*Redis, error) {
-	port, err := freePort(ctx)
+	port, err := FreePort(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start the Redis stand-in: %w", err)
 	}

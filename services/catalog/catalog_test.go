@@ -84,7 +84,7 @@ func (p *platform) run() (stop func()) {
 		if err := <-done; err != nil {
 			p.t.Error(err)
 		}
-		closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		closing, cancel := context.WithTimeout(context.Background(), waitFor)
 		defer cancel()
 		if err := rt.Close(closing); err != nil {
 			p.t.Error(err)

@@ -10,8 +10,11 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/db"
+	"github.com/agentflow/agentflow/pkg/archive"
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/protocol"
+	"github.com/agentflow/agentflow/pkg/typeid"
 	"github.com/agentflow/agentflow/services/catalog"
 )
 
@@ -154,4 +157,93 @@ func TestReplayNeedsTheOwner(t *testing.T) {
 	cfg := p.cfg
 	cfg.DatabaseURL = strings.Replace(cfg.DatabaseURL, "://", "+asyncpg://", 1)
 	require.NoError(t, catalog.Replay(t.Context(), cfg, p.bus, &strings.Builder{}), "and without any service running")
+}
+
+// What the version before wrote (whole runs of nodes, commits as they came) reads, goes on and compares as what this one writes.
+func TestRowsOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	stop := p.run()
+	wf := p.fill()
+	living := p.execute("acme", wf.ID, protocol.Started{Executor: "e"}, protocol.NodeFailed{
+		Node: "in", Attempt: 1, Error: protocol.Failure{Code: protocol.CodeTimedOut, Message: "late"}, StartedAt: protocol.At(time.Now()), DurationMS: 7,
+		NextTryAt: protocol.At(time.Now().Add(time.Hour)),
+	})
+	p.settled()
+	read := func() (list []protocol.Execution) {
+		for _, tenant := range []protocol.TenantID{"acme", "beta"} {
+			page, err := bus.Request(t.Context(), p.bus, protocol.ListExecutions, protocol.ListExecutionsRequest{Tenant: tenant})
+			require.NoError(t, err)
+			for _, item := range page.Items {
+				x, err := bus.Request(t.Context(), p.bus, protocol.GetExecution, protocol.GetExecutionRequest{Tenant: tenant, ID: item.ID})
+				require.NoError(t, err)
+				list = append(list, x)
+			}
+		}
+		return list
+	}
+	want := read()
+	require.Len(t, want, 43)
+	stop()
+
+	require.NoError(t, db.Down(t.Context(), p.cfg.DatabaseURL, 1, db.Options{}))
+	var whole int
+	require.NoError(t, p.admin.QueryRowContext(t.Context(), `select count(*) from executions where nodes @> '[{"node":"in"}]'`).Scan(&whole))
+	require.Equal(t, 41, whole, "the way back keeps the runs")
+	p.unpack()
+	p.run()
+	p.settled()
+	require.Equal(t, want, read())
+	require.Empty(t, p.verify().Differences)
+
+	last, err := p.bus.Last(t.Context(), living)
+	require.NoError(t, err)
+	_, err = p.bus.Append(t.Context(), living, last.Sequence, protocol.Commit{
+		ID: typeid.New("c"), Events: []protocol.Stamped{{At: protocol.At(time.Now()), Event: completed()}},
+	})
+	require.NoError(t, err)
+	p.settled()
+	x, err := bus.Request(t.Context(), p.bus, protocol.GetExecution, protocol.GetExecutionRequest{Tenant: "acme", ID: living.ID})
+	require.NoError(t, err)
+	require.Equal(t, "COMPLETED", x.Status)
+	require.Len(t, x.Nodes, 1)
+	require.Equal(t, "FAILED", x.Nodes[0].Status)
+	require.Empty(t, p.verify().Differences)
+	for _, damage := range []string{
+		`update executions set nodes = jsonb_set(nodes, '{0,attempt}', '7') where id = (select min(id) from executions where nodes @> '[{"node":"in"}]')`,
+		"update execution_events set body = body || ' ' where seq = 2 and partition = 1",
+	} {
+		require.Positive(t, p.exec(damage), damage)
+	}
+	fields := map[string]bool{}
+	for _, d := range p.verify().Differences {
+		fields[d.Table+"."+d.Field] = true
+	}
+	require.Equal(t, map[string]bool{"executions.nodes": true, "execution_events.body_md5": true}, fields)
+}
+
+// unpack writes the archive as it was before commits were packed.
+func (p *platform) unpack() {
+	p.t.Helper()
+	rows, err := p.admin.QueryContext(p.t.Context(), "select partition, seq, body from execution_events")
+	require.NoError(p.t, err)
+	defer func() { require.NoError(p.t, rows.Close()) }()
+	type commit struct {
+		partition int
+		seq       int64
+		body      []byte
+	}
+	var list []commit
+	for rows.Next() {
+		var c commit
+		require.NoError(p.t, rows.Scan(&c.partition, &c.seq, &c.body))
+		list = append(list, c)
+	}
+	require.NoError(p.t, rows.Err())
+	for _, c := range list {
+		body, err := archive.Open(c.body)
+		require.NoError(p.t, err)
+		_, err = p.admin.ExecContext(p.t.Context(), "update execution_events set body = $1 where partition = $2 and seq = $3", body, c.partition, c.seq)
+		require.NoError(p.t, err)
+	}
 }

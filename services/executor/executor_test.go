@@ -3,6 +3,7 @@ package executor_test
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,12 +37,14 @@ func start(t *testing.T, server *local.Server, environ ...string) (rt *daemon.Ru
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- executor.Main(ctx, rt, cfg) }()
-	return rt, registry, func() error {
+	stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-ended
 		require.NoError(t, rt.Close(context.Background()))
 		return err
-	}
+	})
+	t.Cleanup(func() { require.NoError(t, stop()) })
+	return rt, registry, stop
 }
 
 func startNATS(t *testing.T) *local.Server {
@@ -74,7 +77,13 @@ func TestMainRunsExecutions(t *testing.T) {
 		},
 	}}})
 	require.NoError(t, err)
-	commit, err := protocol.DecodeCommit("", <-reply)
+	var body []byte
+	select {
+	case body = <-reply:
+	case <-time.After(patience):
+		require.Fail(t, "no reply", "%v", stop())
+	}
+	commit, err := protocol.DecodeCommit("", body)
 	require.NoError(t, err)
 	done, ok := commit.Events[len(commit.Events)-1].Event.(protocol.Completed)
 	require.True(t, ok, "%+v", commit.Events)
@@ -94,7 +103,7 @@ func TestMainRunsExecutions(t *testing.T) {
 
 	report := rt.Health.Ready(t.Context())
 	require.Equal(t, daemon.StatusOK, report.Checks["nats"].Status)
-	require.Equal(t, daemon.StatusDegraded, report.Status, "without a limiter it goes on")
+	require.Contains(t, report.Checks, "limiter")
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	var known []string
@@ -110,7 +119,7 @@ func TestMainNeedsNATS(t *testing.T) {
 	server := startNATS(t)
 	url := server.ClientURL()
 	server.Stop()
-	cfg, err := daemon.Load[executor.Config]([]string{"LOG_LEVEL=fatal", "NATS_URL=" + url})
+	cfg, err := daemon.Load[executor.Config]([]string{"LOG_LEVEL=error", "NATS_URL=" + url})
 	require.NoError(t, err)
 	rt, err := daemon.NewRuntime("executor", cfg.Common)
 	require.NoError(t, err)

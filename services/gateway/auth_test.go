@@ -47,7 +47,7 @@ func (p *platform) eventually(key string, status int, url ...string) {
 	require.Eventually(p.t, func() bool {
 		a := p.at(at, http.MethodGet, "/workflows/node-types", "", "X-API-Key", key)
 		return a.status == status || status == 200 && a.status == 403 && strings.Contains(string(a.body), "scope")
-	}, time.Second, 5*time.Millisecond)
+	}, waitFor, tick)
 }
 
 func TestKeys(t *testing.T) {
@@ -69,7 +69,7 @@ func TestKeys(t *testing.T) {
 	}
 	p.eventually(key, 200, second)
 
-	// A revocation holds at every gateway within a second, and the attempt is in the audit.
+	// A revocation reaches every gateway, and the attempt is in the audit.
 	require.Equal(t, 200, p.call(http.MethodDelete, "/keys/"+id+"?tenant_id=acme", "", "X-API-Key", adminKey).status)
 	p.eventually(key, 401)
 	p.eventually(key, 401, second)
@@ -77,7 +77,7 @@ func TestKeys(t *testing.T) {
 		p.catalog.mu.Lock()
 		defer p.catalog.mu.Unlock()
 		return len(p.catalog.audit) > 0 && p.catalog.audit[0].Actor == id && p.catalog.audit[0].Tenant == "acme"
-	}, time.Second, 5*time.Millisecond)
+	}, waitFor, tick)
 
 	// A suspended tenant's keys are all forbidden at once.
 	other, _ := p.key("acme")
@@ -90,14 +90,23 @@ func TestKeys(t *testing.T) {
 func TestExpiredKey(t *testing.T) {
 	p := start(t)
 	p.tenant("acme")
-	soon := time.Now().Add(1500 * time.Millisecond).UTC().Format(time.RFC3339Nano)
-	a := p.call(http.MethodPost, "/keys", `{"tenant_id":"acme","name":"short","expires_at":"`+soon+`"}`, "X-API-Key", adminKey)
-	require.Equal(t, 201, a.status, "%s", a.body)
-	key, _ := a.json(t)["key"].(string)
-	p.eventually(key, 200)
-	require.Eventually(t, func() bool {
-		return p.call(http.MethodGet, "/workflows/node-types", "", "X-API-Key", key).status == 401
-	}, 5*time.Second, 20*time.Millisecond)
+	status := func(key string) int {
+		return p.call(http.MethodGet, "/workflows/node-types", "", "X-API-Key", key).status
+	}
+	// On a machine so slow that a key has expired before it was let in once, the next lives longer.
+	for valid, held := time.Second, false; !held; valid *= 2 {
+		require.Less(t, valid, waitFor, "no key was ever let in")
+		end := time.Now().Add(valid).Truncate(time.Millisecond) // as the platform keeps it
+		a := p.call(http.MethodPost, "/keys", `{"tenant_id":"acme","name":"short","expires_at":"`+end.UTC().Format(time.RFC3339Nano)+`"}`, "X-API-Key", adminKey)
+		require.Equal(t, 201, a.status, "%s", a.body)
+		key, _ := a.json(t)["key"].(string)
+		require.Eventually(t, func() bool {
+			held = held || status(key) == 200
+			return held || time.Now().After(end)
+		}, waitFor, tick)
+		require.Eventually(t, func() bool { return status(key) == 401 }, waitFor, tick)
+		require.True(t, time.Now().After(end), "not before its time")
+	}
 }
 
 func TestScopes(t *testing.T) {

@@ -66,6 +66,7 @@ func standInCatalog(t testing.TB, b *bus.Bus) *catalog {
 		c.audit = append(c.audit, r)
 		return protocol.AuditRecord{ID: "aud", Tenant: r.Tenant, Actor: r.Actor, Reason: r.Reason}, nil
 	}))
+	require.NoError(t, b.Ping(t.Context())) // now the server knows it, whoever asks
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Commands(ctx, 8, c.handle) }()

@@ -37,7 +37,7 @@ func TestDrain(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 		return false
-	}, 5*time.Second, 5*time.Millisecond)
+	}, waitFor, tick)
 	close(finish)
 	a := <-inHand
 	require.Equal(t, 200, a.status, "what was in hand is answered: %s", a.body)

@@ -45,7 +45,8 @@ func (p *platform) limiter(room int64) *limiter {
 	require.NoError(p.t, bus.Handle(svc, protocol.LimitUsage, func(_ context.Context, r protocol.UsageRequest) (protocol.Usage, error) {
 		return protocol.Usage{Queue: r.Queue, Windows: map[protocol.Metric]protocol.UsageWindow{protocol.MetricRequests: {Used: 3, WindowMS: 60_000}}}, nil
 	}))
-	p.t.Cleanup(func() { _ = svc.Stop() }) // the connection may be gone already
+	p.t.Cleanup(func() { _ = svc.Stop() })          // the connection may be gone already
+	require.NoError(p.t, p.bus.Ping(p.t.Context())) // now the server knows it, whoever asks
 	return l
 }
 

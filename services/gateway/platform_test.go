@@ -115,7 +115,7 @@ func (p *platform) gateway(options ...option) string {
 // stoppable is gateway, with a function that asks it to end and waits until it has.
 func (p *platform) stoppable(options ...option) (string, func() error) {
 	p.t.Helper()
-	cfg, err := daemon.Load[gateway.Config]([]string{"LOG_LEVEL=error", "SHUTDOWN_TIMEOUT_SECONDS=10", "AGENTFLOW_ADMIN_KEY=" + adminKey})
+	cfg, err := daemon.Load[gateway.Config]([]string{"LOG_LEVEL=error", "SHUTDOWN_TIMEOUT_SECONDS=10", "RATE_LIMIT_TIMEOUT_MS=10000", "AGENTFLOW_ADMIN_KEY=" + adminKey})
 	require.NoError(p.t, err)
 	for _, o := range options {
 		o(&cfg)

@@ -123,7 +123,7 @@ func TestClosedSource(t *testing.T) {
 		Tenant: "acme", Queue: source, ForMS: 30_000, Because: "429 " + strings.Repeat("x", 5000),
 	})
 	require.NoError(t, err)
-	require.WithinDuration(t, time.Now().Add(30*time.Second), closed.Until.Time, patience)
+	require.WithinDuration(t, time.Now().Add(30*time.Second), closed.Until.Time, 20*time.Second)
 
 	for _, l := range []workflow.Bandwidth{{}, {MaxMessagesPerSecond: 10}} {
 		for _, queue := range []string{"orders", "invoices", source} {
@@ -215,7 +215,7 @@ func requireInvalid(t *testing.T, err error, field string) {
 func TestRedisGoneOpen(t *testing.T) {
 	t.Parallel()
 	server := localtest.RedisServer(t)
-	p := start(t, "REDIS_URL="+server.URL(), "RATE_LIMIT_FAIL=open", "REDIS_TIMEOUT_MS=500")
+	p := start(t, "REDIS_URL="+server.URL(), "RATE_LIMIT_FAIL=open", "REDIS_TIMEOUT_MS=2000")
 	one := ask(workflow.Bandwidth{MaxRequestsPerMinute: 1})
 	g, err := p.acquire(t, one)
 	require.NoError(t, err)
@@ -256,7 +256,7 @@ func TestRedisGoneOpen(t *testing.T) {
 func TestRedisGoneClosed(t *testing.T) {
 	t.Parallel()
 	server := localtest.RedisServer(t)
-	p := start(t, "REDIS_URL="+server.URL(), "RATE_LIMIT_FAIL=closed", "REDIS_TIMEOUT_MS=500")
+	p := start(t, "REDIS_URL="+server.URL(), "RATE_LIMIT_FAIL=closed", "REDIS_TIMEOUT_MS=2000")
 	require.NoError(t, server.Kill())
 	for range 10 {
 		_, err := p.acquire(t, ask(workflow.Bandwidth{MaxRequestsPerMinute: 100}))

@@ -19,7 +19,7 @@ import (
 	"github.com/agentflow/agentflow/services/limiter"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) { actAsChild(); localtest.VerifyTestMain(m) }
 

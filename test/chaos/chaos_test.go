@@ -134,8 +134,9 @@ func (f *fleet) suspend(e *program, length time.Duration) {
 	p := pause{from: time.Now()}
 	e.pause()
 	let(length)
+	p.resumed = time.Now()
 	e.resume()
-	p.to = time.Now()
+	p.running = time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pauses = append(f.pauses, p)
@@ -224,7 +225,7 @@ func (f *fleet) resources() map[string]float64 {
 	out := map[string]float64{}
 	for _, p := range f.services() {
 		for _, name := range []string{"go_goroutines", "process_open_fds"} {
-			out[p.name+" "+name] = p.metric(f.tb, name)
+			out[p.Name+" "+name] = p.metric(f.tb, name)
 		}
 	}
 	return out

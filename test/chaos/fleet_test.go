@@ -43,8 +43,8 @@ type fleet struct {
 	counts map[string]int
 }
 
-// pause is a time in which an executor was suspended.
-type pause struct{ from, to time.Time }
+// pause is a time in which an executor was suspended. It went on at some moment from resumed to running.
+type pause struct{ from, resumed, running time.Time }
 
 // startFleet runs one of each service and three executors, all with more of an environment.
 func startFleet(tb testing.TB, env ...string) *fleet {
@@ -97,7 +97,7 @@ func (f *fleet) services() []*program {
 func (f *fleet) awaitReady() {
 	f.tb.Helper()
 	for _, p := range f.services() {
-		platform.Await(f.tb, p.name, p.ready)
+		platform.Await(f.tb, p.Name, p.ready)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/bus/local"
 
+	processes "github.com/agentflow/agentflow/test/fleet"
 	"github.com/agentflow/agentflow/test/platform"
 	"github.com/agentflow/agentflow/test/process"
 )
@@ -54,11 +54,7 @@ func startNATS(tb testing.TB) (*program, string) {
 	self, err := os.Executable()
 	require.NoError(tb, err)
 	address, dir := freeAddress(tb), tb.TempDir()
-	p := start(tb, "nats", "", func() *exec.Cmd {
-		cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), self)
-		cmd.Env = process.Environment(natsAddress+"="+address, natsFolder+"="+dir)
-		return cmd
-	})
+	p := start(tb, processes.Command{Name: "nats", Args: []string{self}, Env: []string{natsAddress + "=" + address, natsFolder + "=" + dir}})
 	platform.Await(tb, "NATS", func() bool {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(tb.Context(), "tcp", address)
 		if err != nil {
@@ -75,10 +71,9 @@ func service(tb testing.TB, name, number string, env ...string) *program {
 	bin, err := binaries()
 	require.NoError(tb, err)
 	admin := freeAddress(tb)
-	return start(tb, name+number, admin, func() *exec.Cmd {
-		cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), filepath.Join(bin, name))
-		cmd.Env = process.Environment(append([]string{"ADMIN_ADDR=" + admin, "LOG_LEVEL=warn", fmt.Sprintf("EXECUTION_PARTITIONS=%d", partitions)}, env...)...)
-		return cmd
+	return start(tb, processes.Command{
+		Name: name + number, Args: []string{filepath.Join(bin, name)}, Admin: "http://" + admin, Health: "/health/ready",
+		Env: append([]string{"ADMIN_ADDR=" + admin, "LOG_LEVEL=warn", fmt.Sprintf("EXECUTION_PARTITIONS=%d", partitions)}, env...),
 	})
 }
 

@@ -1,9 +1,7 @@
 package chaos
 
 import (
-	"fmt"
-	"net/http"
-	"os/exec"
+	"context"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	processes "github.com/agentflow/agentflow/test/fleet"
 	"github.com/agentflow/agentflow/test/process"
 )
 
@@ -20,73 +19,54 @@ const patience = 60 * time.Second
 
 // program is one that is started again whenever it ends, as a supervisor would, until the test is over.
 type program struct {
-	name  string
-	admin string // address of its admin port, "" for none
-	cmd   func() *exec.Cmd
-	log   *process.Tail
+	*processes.Process
 
 	mu      sync.Mutex
-	running *exec.Cmd
 	stopped bool
 	starts  int
-	ended   chan struct{}
+	over    chan struct{} // closed when it is started no more
 }
 
 // restartAfter is how long a supervisor waits, so that a program that cannot start does not spin.
 const restartAfter = 100 * time.Millisecond
 
 // start runs a program until the end of the test.
-func start(tb testing.TB, name, admin string, cmd func() *exec.Cmd) *program {
+func start(tb testing.TB, c processes.Command) *program {
 	tb.Helper()
-	p := &program{name: name, admin: admin, cmd: cmd, log: &process.Tail{}, ended: make(chan struct{})}
+	p := &program{Process: processes.NewProcess(c), over: make(chan struct{})}
 	go p.supervise()
 	tb.Cleanup(func() {
 		p.end()
 		if tb.Failed() {
-			tb.Logf("the end of the log of %s:\n%s", name, p.log)
+			tb.Logf("the end of the log of %s:\n%s", p.Name, p.Log())
 		}
 	})
 	return p
 }
 
 func (p *program) supervise() {
-	defer close(p.ended)
-	for {
-		cmd := p.cmd()
-		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.log, p.log, time.Second
-		release := process.Leash(cmd)
-		p.mu.Lock()
-		if p.stopped {
-			p.mu.Unlock()
-			release()
-			return
-		}
-		err := cmd.Start()
-		if err == nil {
-			p.running = cmd
-			p.starts++
-		}
-		p.mu.Unlock()
-		if err == nil {
-			err = cmd.Wait()
-		}
-		release()
-		p.mu.Lock()
-		p.running = nil
-		p.mu.Unlock()
-		_, _ = fmt.Fprintf(p.log, "-- ended: %v\n", err) // memory takes it
+	defer close(p.over)
+	for p.begin() {
+		<-p.Ended()
 		let(restartAfter)
 	}
 }
 
-// signal sends a signal to the program, if it runs.
-func (p *program) signal(s syscall.Signal) {
+// begin is false when the program is to be started no more.
+func (p *program) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.running != nil {
-		_ = p.running.Process.Signal(s) // it may have just ended
+	if p.stopped {
+		return false
 	}
+	if p.Begin() == nil { // else it is tried again
+		p.starts++
+	}
+	return true
 }
+
+// signal sends a signal to the program, if it runs.
+func (p *program) signal(s syscall.Signal) { _ = p.Signal(s) } // it may have just ended
 
 func (p *program) kill()   { p.signal(syscall.SIGKILL) }
 func (p *program) pause()  { p.signal(syscall.SIGSTOP) }
@@ -98,7 +78,7 @@ func (p *program) hold() {
 	p.stopped = true
 	p.mu.Unlock()
 	p.kill()
-	<-p.ended
+	<-p.over
 }
 
 func (p *program) end() {
@@ -108,10 +88,10 @@ func (p *program) end() {
 	p.signal(syscall.SIGCONT)
 	p.signal(syscall.SIGTERM)
 	select {
-	case <-p.ended:
+	case <-p.over:
 	case <-time.After(20 * time.Second):
 		p.kill()
-		<-p.ended
+		<-p.over
 	}
 }
 
@@ -123,20 +103,13 @@ func (p *program) restarts() int {
 }
 
 // ready tells whether the program says that it works.
-func (p *program) ready() bool {
-	resp, err := quick.Get("http://" + p.admin + "/health/ready")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return resp.StatusCode == http.StatusOK
-}
+func (p *program) ready() bool { return p.Ready(context.Background()) == nil }
 
 // metric reads a value without labels, or the sum over its labels; 0 when there is none.
 func (p *program) metric(tb testing.TB, name string) float64 {
 	tb.Helper()
-	all, err := process.Metrics(tb.Context(), p.admin)
-	require.NoError(tb, err, p.name)
+	all, err := process.Metrics(tb.Context(), strings.TrimPrefix(p.Admin, "http://"))
+	require.NoError(tb, err, p.Name)
 	sum := 0.0
 	for series, v := range all {
 		if bare, _, _ := strings.Cut(series, "{"); bare == name {
@@ -146,13 +119,10 @@ func (p *program) metric(tb testing.TB, name string) float64 {
 	return sum
 }
 
-// quick asks programs on this machine. It keeps no connections: they would count as the program's.
-var quick = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-
 // freeAddress is an address on loopback that nobody listens on now.
 func freeAddress(tb testing.TB) string {
 	tb.Helper()
-	address, err := process.FreeAddress()
+	address, err := process.FreeAddress(tb.Context())
 	require.NoError(tb, err)
 	return address
 }

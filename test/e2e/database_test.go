@@ -27,7 +27,7 @@ func TestDatabase(t *testing.T) {
 		defer cancel()
 		require.NoError(t, server.Stop(ctx))
 	})
-	admin, err := process.FreeAddress()
+	admin, err := process.FreeAddress(t.Context())
 	require.NoError(t, err)
 	p := platform.Start(t, platform.Options{Env: []string{
 		"DATABASE_URL=" + server.URL(), "DB_POOL_SIZE=5", "DB_MAX_OVERFLOW=0", "LOG_LEVEL=error", "ADMIN_ADDR=" + admin,

@@ -33,7 +33,7 @@ func together(n int, script fakeprovider.Script) fakeprovider.Script {
 		select {
 		case <-all:
 			return script(r)
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return fakeprovider.Reply{Status: http.StatusBadRequest, Text: "the branches did not run in parallel"}
 		}
 	}

@@ -123,7 +123,7 @@ func Launch(ctx context.Context, o Options) (_ *Fleet, err error) {
 			if group.role == access.Catalog {
 				env = append(env, "NATS_CREATE_STREAMS=true")
 			}
-			p, err := f.service(bin, group.role, i, env)
+			p, err := f.service(ctx, bin, group.role, i, env)
 			if err != nil {
 				return nil, err
 			}
@@ -153,8 +153,8 @@ func Launch(ctx context.Context, o Options) (_ *Fleet, err error) {
 }
 
 // service describes a process of a service. It keeps its ports when it is started again.
-func (f *Fleet) service(bin string, role access.Role, i int, env []string) (*Process, error) {
-	ports, err := freePorts(2)
+func (f *Fleet) service(ctx context.Context, bin string, role access.Role, i int, env []string) (*Process, error) {
+	ports, err := freePorts(ctx, 2)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ var (
 	house = sync.OnceValues(func() (*fleet.Fleet, error) {
 		f, err := fleet.Launch(context.Background(), fleet.Options{
 			Env:    []string{"AGENTFLOW_SECRET_MODEL=key-of-the-model-2718281828"}, // as test/e2e expects it
-			EnvOf:  map[access.Role][]string{access.Gateway: {"SHUTDOWN_DELAY_SECONDS=2"}},
+			EnvOf:  map[access.Role][]string{access.Gateway: {"SHUTDOWN_DELAY_SECONDS=4"}},
 			Stores: hotels,
 		})
 		launched = f

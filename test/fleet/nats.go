@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/agentflow/agentflow/pkg/bus/access"
+	"github.com/agentflow/agentflow/pkg/local"
 	"github.com/agentflow/agentflow/pkg/protocol"
 
 	"github.com/agentflow/agentflow/test/process"
@@ -39,7 +40,7 @@ func StartNATS(ctx context.Context, dir string, servers int, tenants ...protocol
 	if err := access.Prepare(c.Keys, access.Options{Tenants: tenants, Hosts: []string{"localhost", "127.0.0.1"}}); err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(3 * servers)
+	ports, err := freePorts(ctx, 3*servers)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +104,11 @@ func (c *Cluster) Env(r access.Role) []string {
 	}
 }
 
-func freePorts(n int) ([]int, error) {
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
 		var err error
-		if ports[i], err = process.FreePort(); err != nil {
+		if ports[i], err = local.FreePort(ctx); err != nil {
 			return nil, err
 		}
 	}

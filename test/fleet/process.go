@@ -59,11 +59,8 @@ func (p *Process) Run(ctx context.Context) error {
 	if err := p.Begin(); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	done := p.done
-	p.mu.Unlock()
 	select {
-	case <-done:
+	case <-p.Ended():
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), p.Kill())
 	}
@@ -109,10 +106,7 @@ func (p *Process) Begin() error {
 		p.mu.Unlock()
 	}()
 	p.cmd, p.done = cmd, done
-	p.mu.Unlock()
-	err := <-started
-	p.mu.Lock()
-	if err != nil {
+	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	return nil
@@ -124,9 +118,7 @@ func (p *Process) AwaitReady(ctx context.Context) error {
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	p.mu.Lock()
-	done := p.done
-	p.mu.Unlock()
+	done := p.Ended()
 	for {
 		err := p.Ready(ctx)
 		if err == nil {
@@ -200,6 +192,13 @@ func (p *Process) Signal(s syscall.Signal) error {
 		return fmt.Errorf("%s does not run", p.Name)
 	}
 	return p.cmd.Process.Signal(s)
+}
+
+// Ended is closed when the process that was begun last has ended.
+func (p *Process) Ended() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
 }
 
 // PID is the process id; 0 when it was never started.

@@ -42,7 +42,7 @@ func calling(t *testing.T, delay time.Duration) object {
 // AGENTFLOW_TEST_BINARIES_BEFORE names a folder with the binaries of another release. Then the fleet runs those, and is
 // rolled onto the ones of the work tree: old and new work side by side, on the schema of either.
 func TestRoll(t *testing.T) {
-	rate, each := 100, 1
+	rate, each := 50, 1
 	if long {
 		rate, each = 200, 2
 	}

@@ -16,17 +16,17 @@ import (
 
 // A burst passes at once, then requests pass at the rate of the refill.
 func (w *world) criterion13(t *testing.T) {
-	const rate, burst = 4, 8
+	const rate, burst = 1, 8 // so few a second that one client after the other is quicker on any machine
 	c := w.tenant(t, "bucket", object{"max_messages_per_second": rate, "burst_size": burst})[0]
 	began := time.Now()
 	for i := range burst {
 		a := c.Call(t, http.MethodGet, cheap, nil)
 		require.Equal(t, http.StatusOK, a.Status, "request %d of the burst: %s", i, a.Body)
-		require.Equal(t, "4", a.Header.Get("X-RateLimit-Limit"))
+		require.Equal(t, "1", a.Header.Get("X-RateLimit-Limit"))
 	}
 	passed := burst
 	var refused platform.Answer
-	for passed < burst+3 {
+	for passed < burst+2 || refused.Status == 0 {
 		if a := c.Call(t, http.MethodGet, cheap, nil); a.Status == http.StatusOK {
 			passed++
 		} else {
@@ -51,7 +51,8 @@ func (w *world) criterion14(t *testing.T) {
 	} {
 		order := object{"workflow": w.queued("of "+metric, limits), "initial_state": object{"user_input": "hello"}}
 		if metric == "messages_per_second" {
-			// Of many at once each waits for its second; what cannot come within the node's time is refused.
+			// Of many at once each waits for its second; what cannot come within the node's time is refused, and what
+			// comes at its very end may be too late to be used.
 			var ok, limited atomic.Int64
 			var wg sync.WaitGroup
 			for range 8 {
@@ -62,6 +63,7 @@ func (w *world) criterion14(t *testing.T) {
 						ok.Add(1)
 					case err == nil && a.Status == http.StatusTooManyRequests && a.Header.Get("Retry-After") != "":
 						limited.Add(1)
+					case err == nil && a.Status == http.StatusGatewayTimeout:
 					default:
 						t.Errorf("%v %d: %s", err, a.Status, a.Body)
 					}

@@ -28,6 +28,7 @@ func TestAQueueUnderPressure(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var passed []time.Time
+	began := time.Now()
 	for i := range orders {
 		wg.Go(func() {
 			a, err := shared.Try(t, http.MethodPost, "/workflows/execute", object{
@@ -56,9 +57,8 @@ func TestAQueueUnderPressure(t *testing.T) {
 	wg.Wait()
 	require.Len(t, passed, orders)
 	slices.SortFunc(passed, time.Time.Compare)
-	// A node starts some time after its grant, so neighbours may come closer together than their grants were:
-	// over the whole run that evens out.
-	over := passed[orders-1].Sub(passed[0])
-	require.LessOrEqual(t, orders-1, int(perSecond*over.Seconds())+burst+perSecond/4, "%d passed within %v", orders, over)
+	// A node starts some time after its grant: what is certain is that all grants were given between these two moments.
+	over := passed[orders-1].Sub(began)
+	require.LessOrEqual(t, orders-1, int(perSecond*over.Seconds())+burst, "%d passed within %v", orders, over)
 	t.Logf("%d executions through a queue of %d/s (burst %d) in %v", orders, perSecond, burst, over.Round(time.Millisecond))
 }

@@ -2,6 +2,8 @@ package load
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,23 +27,49 @@ func metric(t *testing.T, series string) float64 {
 	return v
 }
 
+// sum is that of all series of a name.
+func sum(t *testing.T, name string) (n float64) {
+	t.Helper()
+	for series, v := range metrics(t) {
+		if bare, _, _ := strings.Cut(series, "{"); bare == name {
+			n += v
+		}
+	}
+	return n
+}
+
 // holdings is what a process holds that it may leak.
 type holdings struct {
-	goroutines, files, resident, connections float64
+	goroutines, files, connections, heap, resident float64
 }
 
 func (h holdings) String() string {
-	return fmt.Sprintf("%.0f goroutines, %.0f files, %.0f MB resident, %.0f database connections", h.goroutines, h.files, h.resident/(1<<20), h.connections)
+	return fmt.Sprintf("%.0f goroutines, %.0f files, %.0f database connections, %.1f MB in use of %.0f MB resident",
+		h.goroutines, h.files, h.connections, h.heap/(1<<20), h.resident/(1<<20))
 }
 
 func held(t *testing.T) holdings {
 	t.Helper()
 	m := metrics(t)
-	for _, name := range []string{"go_goroutines", "process_open_fds", "process_resident_memory_bytes", `agentflow_db_pool_connections{service="catalog",state="in_use"}`} {
-		require.Contains(t, m, name)
+	get := func(series string) float64 {
+		require.Contains(t, m, series)
+		return m[series]
 	}
 	return holdings{
-		goroutines: m["go_goroutines"], files: m["process_open_fds"], resident: m["process_resident_memory_bytes"],
-		connections: m[`agentflow_db_pool_connections{service="catalog",state="in_use"}`],
+		goroutines: get("go_goroutines"), files: get("process_open_fds"), resident: get("process_resident_memory_bytes"),
+		heap: get("go_memstats_heap_alloc_bytes"), connections: get(`agentflow_db_pool_connections{service="catalog",state="in_use"}`),
+	}
+}
+
+// collect frees what nobody uses any more: when the collector comes by itself says nothing about a leak.
+func collect(t *testing.T) {
+	t.Helper()
+	for range 2 { // what a pool keeps outlives the first time
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+shared.Ready().AdminAddr+"/debug/pprof/heap?gc=1", http.NoBody)
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +16,9 @@ import (
 	"github.com/agentflow/agentflow/test/fakeprovider"
 	"github.com/agentflow/agentflow/test/platform"
 )
+
+// backlog is how many executions of one tenant wait.
+const backlog = 10_000
 
 // soakSeconds is how long the load takes, without the rests: AGENTFLOW_SOAK_SECONDS, ten minutes unless set.
 func soakSeconds(t *testing.T) int {
@@ -76,25 +78,14 @@ func TestSoak(t *testing.T) {
 		wg.Wait()
 		require.False(t, t.Failed())
 		platform.Await(t, "the platform to come to rest", func() bool {
-			return held(t).connections == 0 && hot(t) == 0
+			return held(t).connections == 0 && sum(t, "agentflow_log_bytes") == 0
 		})
+		collect(t)
 		rests = append(rests, held(t))
 		t.Logf("after %d executions in %v: %v", done, load, rests[cycle])
 	}
 	first, last := rests[1], rests[cycles-1] // the first cycle fills pools and caches
 	require.LessOrEqual(t, last.goroutines, first.goroutines*1.1+10)
 	require.LessOrEqual(t, last.files, first.files+10)
-	require.LessOrEqual(t, last.resident, first.resident*1.25+32<<20)
-}
-
-// hot is how many bytes the execution log still holds.
-func hot(t *testing.T) float64 {
-	t.Helper()
-	sum := 0.0
-	for series, v := range metrics(t) {
-		if strings.HasPrefix(series, "agentflow_log_bytes{") {
-			sum += v
-		}
-	}
-	return sum
+	require.LessOrEqual(t, last.heap, first.heap*1.25+16<<20)
 }

@@ -127,7 +127,8 @@ func (p *Platform) Up(ctx context.Context) error {
 	}
 	args := append([]string{"up", "--json", "--data", p.options.Data, "--http", "127.0.0.1:0"}, p.options.Args...)
 	cmd := exec.Command(binary, args...) // no context: its end is a signal's, in good order
-	cmd.Env = process.Environment(p.options.Env...)
+	// By default a store that is slow counts as away, and limits are open: on a busy machine no test of them could hold.
+	cmd.Env = process.Environment(append([]string{"REDIS_TIMEOUT_MS=5000", "RATE_LIMIT_TIMEOUT_MS=10000"}, p.options.Env...)...)
 	var log io.Writer = p.log
 	if p.options.Log != nil {
 		log = io.MultiWriter(p.log, p.options.Log)

@@ -1,29 +1,15 @@
 package process
 
 import (
+	"context"
 	"net"
 	"strconv"
+
+	"github.com/agentflow/agentflow/pkg/local"
 )
 
-// FreePort is a port of loopback that nobody listens on at the moment.
-func FreePort() (int, error) {
-	address, err := FreeAddress()
-	if err != nil {
-		return 0, err
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(port)
-}
-
-// FreeAddress is host:port of such a port.
-func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }() // nobody has connected
-	return l.Addr().String(), nil
+// FreeAddress is host:port of a port of loopback that nobody listens on, and that no outgoing connection is given.
+func FreeAddress(ctx context.Context) (string, error) {
+	port, err := local.FreePort(ctx)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }

@@ -1,21 +1,23 @@
 package local_test
 
 import (
+	"io"
+	"net"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/agentflow/agentflow/pkg/bus/local"
+	"github.com/agentflow/agentflow/pkg/leaktest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leaktest.VerifyTestMain(m)
 }
 
 func TestDataOutlivesTheServer(t *testing.T) {
@@ -54,6 +56,21 @@ func TestItListensOnlyWhenAsked(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(local.MaxPayload), nc.MaxPayload())
 	nc.Close()
+}
+
+// TestItTellsOfTrouble: what the server says about a client that speaks no NATS is in the log, as an error.
+func TestItTellsOfTrouble(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	s, err := local.Start(local.Options{Dir: t.TempDir(), Addr: "127.0.0.1", Port: -1, Log: zap.New(core)})
+	require.NoError(t, err)
+	defer s.Stop()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr().String())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	_, err = conn.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+	require.NoError(t, err)
+	_, _ = io.Copy(io.Discard, conn) // until the server hangs up, in whatever way
+	require.NotZero(t, logs.FilterLevelExact(zap.ErrorLevel).Len())
 }
 
 func TestStartFails(t *testing.T) {

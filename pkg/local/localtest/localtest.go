@@ -19,9 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/agentflow/agentflow/pkg/leaktest"
 	"github.com/agentflow/agentflow/pkg/local"
 )
 
@@ -185,16 +185,9 @@ func stopShared(ctx context.Context) error {
 	return err
 }
 
-// VerifyTestMain is goleak.VerifyTestMain for packages that use this one: it runs the tests, stops the shared servers
+// VerifyTestMain is [leaktest.VerifyTestMain] for packages that use this one: it runs the tests, stops the shared servers
 // and then looks for goroutines that were left behind.
-func VerifyTestMain(m *testing.M) {
-	goleak.VerifyTestMain(thenStop{m},
-		// The NATS client's object store starts this one for its acknowledgements and never ends it.
-		goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"),
-		// A closed pool of the Redis client looks for its server once more, a second after it could not reach it.
-		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
-	)
-}
+func VerifyTestMain(m *testing.M) { leaktest.VerifyTestMain(thenStop{m}) }
 
 type thenStop struct{ tests *testing.M }
 

@@ -3,16 +3,17 @@ package engine_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/typeid"
 	"github.com/agentflow/agentflow/services/executor/internal/engine"
@@ -89,32 +90,33 @@ func TestABugEndsItsOwnExecutionAlone(t *testing.T) {
 func TestAnExecutorAsksBeforeItTriesAgain(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t)
-	failed := make(chan struct{}, 1)
-	var calls atomic.Int64
 	c := newCalls(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/x" {
-			calls.Add(1)
 			w.WriteHeader(http.StatusServiceUnavailable)
-			failed <- struct{}{}
 			return
 		}
 		_, _ = w.Write([]byte(`{}`))
 	})
-	p.executor(engine.Config{AckWait: 400 * time.Millisecond})
-	key := p.request(parallel(c.URL, `,"retry":{"max_attempts":2,"initial_interval":2}`), `{}`, nil)
-	<-failed
-	require.Eventually(t, func() bool {
-		events := p.events(key)
-		return strings.Contains(events, "node_failed:x") && strings.Contains(events, "node_completed:y")
-	}, 10*time.Second, 5*time.Millisecond)
-	last, err := p.bus.Last(t.Context(), key)
-	require.NoError(t, err)
-	// What another executor would have written.
-	_, err = p.bus.Append(t.Context(), key, last.Sequence, protocol.Commit{ID: typeid.New("cmt"), Events: []protocol.Stamped{
-		{At: protocol.At(time.Now()), Event: protocol.Started{Executor: "other", Delivery: 2}},
-		{At: protocol.At(time.Now()), Event: protocol.Failed{Error: protocol.Failure{Code: protocol.CodeNodeFailed}}},
-	}})
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.metric("agentflow_fences_lost_total") == 1 }, 10*time.Second, 10*time.Millisecond)
-	require.EqualValues(t, 1, calls.Load())
+	p.executor(engine.Config{AckWait: 400 * time.Millisecond, LongWait: patience})
+	inTime(t, 2*time.Second, func(wait time.Duration) bool {
+		key := p.request(parallel(c.URL, retryAfter(wait)), `{}`, nil)
+		var last uint64
+		require.Eventually(t, func() bool {
+			var events string
+			events, last = p.log(key)
+			return strings.Contains(events, "node_failed:x") && strings.Contains(events, "node_completed:y")
+		}, patience, tick)
+		// What another executor would have written.
+		_, err := p.bus.Append(t.Context(), key, last, protocol.Commit{ID: typeid.New("cmt"), Events: []protocol.Stamped{
+			{At: protocol.At(time.Now()), Event: protocol.Started{Executor: "other", Delivery: 2}},
+			{At: protocol.At(time.Now()), Event: protocol.Failed{Error: protocol.Failure{Code: protocol.CodeNodeFailed}}},
+		}})
+		if errors.Is(err, bus.ErrConflict) {
+			return false
+		}
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return p.metric("agentflow_fences_lost_total") == 1 }, patience, tick)
+		require.Equal(t, 1, c.byExecution(string(key.ID))["x/0"])
+		return true
+	})
 }

@@ -55,11 +55,9 @@ func (s *shares) wait(t protocol.TenantID, again bool) time.Duration {
 	if usual == 0 {
 		usual = firstGuess
 	}
-	turn := usual // its turn has come: the next free slot is for it
-	if !again {
-		// Half of the estimate: a job that comes too early costs a message, one that comes late an idle slot.
-		turn = usual * time.Duration(sh.deferred) / time.Duration(2*s.most)
-	}
+	// Half of the estimate: a job that comes too early costs a message, one that comes late an idle slot. That holds each time
+	// it comes: what comes again in all is twice what can run, however long the backlog.
+	turn := usual * time.Duration(sh.deferred) / time.Duration(2*s.most)
 	return min(max(turn, shortestDefer), longestDefer)
 }
 

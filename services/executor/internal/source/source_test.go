@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mccutchen/go-httpbin/v2/httpbin"
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) { localtest.VerifyTestMain(m) }
+
+// patience bounds every wait for something that is to happen soon.
+const patience = time.Minute
 
 // loopback lets tests reach the servers they start.
 const loopback = "127.0.0.0/8,::1"

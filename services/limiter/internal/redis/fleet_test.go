@@ -14,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/agentflow/agentflow/pkg/local"
 	"github.com/agentflow/agentflow/services/limiter/internal/bucket"
 )
 
@@ -26,10 +27,9 @@ type node struct {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := local.FreePort(t.Context())
 	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // startNode runs a redis-server with a configuration, until the test ends. A port that is taken
