@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -106,14 +105,7 @@ func logFormat(stderr io.Writer) string {
 	return "json"
 }
 
-// collectAt is how far the heap may grow before it is collected, in percent of what is alive, unless GOGC says. All
-// that is alive in this process is small beside what a machine has, and collecting half as often saves a tenth of the CPU.
-const collectAt = 200
-
 func (u *up) run(ctx context.Context, p *process) error {
-	if p.env("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
 	level := "info"
 	if !u.json {
 		level = "warn" // people get the summary
@@ -122,6 +114,7 @@ func (u *up) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	platform.Tune(o.SyncAlways)
 	err = platform.Run(ctx, o, func(ctx context.Context, info platform.Info) error {
 		if err := u.announce(p.stdout, o, info); err != nil {
 			return fmt.Errorf("say that the platform is ready: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/agentflow/agentflow/cmd/agentflow/internal/platform"
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/bus/local"
 	"github.com/agentflow/agentflow/pkg/protocol"
@@ -54,6 +55,7 @@ func (b *bencher) bare(ctx context.Context, clients int) (_ Measurement, err err
 		return m, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	platform.Tune(b.Durability == "always") // as the platform it is compared with
 	server, err := local.Start(local.Options{Dir: dir, SyncAlways: b.Durability == "always"})
 	if err != nil {
 		return m, err

@@ -53,7 +53,7 @@ func (r *run) launch(ctx context.Context, step execution.Run) {
 	asks := r.asks(step, in, deadline)
 	ready := r.state.ReadySince(step.Node)
 	r.progressed(map[string]any{"type": "node_started", "node": in.Node.ID, "iteration": step.Iteration, "attempt": step.Attempt})
-	go func() {
+	r.engine.nodes.do(func() {
 		defer cancel()
 		a := attempt{run: step, began: time.Now()}
 		if a.err = r.admit(ctx, step, in.Node.ID, asks); a.err == nil {
@@ -67,7 +67,7 @@ func (r *run) launch(ctx context.Context, step execution.Run) {
 			a.err = &timeoutError{after: a.ended.Sub(ready)}
 		}
 		r.send(a)
-	}()
+	})
 }
 
 // send hands a result to the owner; one that has let go meanwhile does not take it.

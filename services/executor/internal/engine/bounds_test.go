@@ -97,7 +97,7 @@ func TestAnExecutorAsksBeforeItTriesAgain(t *testing.T) {
 		}
 		_, _ = w.Write([]byte(`{}`))
 	})
-	p.executor(engine.Config{AckWait: 400 * time.Millisecond, LongWait: patience})
+	p.executor(engine.Config{AckWait: patience, LongWait: patience}) // it has no reason to believe that it is not alone
 	inTime(t, 2*time.Second, func(wait time.Duration) bool {
 		key := p.request(parallel(c.URL, retryAfter(wait)), `{}`, nil)
 		var last uint64

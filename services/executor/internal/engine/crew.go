@@ -5,17 +5,20 @@ import (
 	"time"
 )
 
-// crew runs executions on goroutines that stay a while for the next one: a stack that has grown for one
-// execution need not grow for every other.
+// crew runs functions on goroutines that stay a while for the next one: a stack that has grown for one execution need
+// not grow for every other.
 type crew struct {
 	work chan func()
+	over chan struct{}
 	all  sync.WaitGroup
 }
+
+func newCrew() *crew { return &crew{work: make(chan func()), over: make(chan struct{})} }
 
 // rest is how long a goroutine waits for work before it ends.
 const rest = 5 * time.Second
 
-// do runs f on its own goroutine; it never waits for one to be free.
+// do runs f on a goroutine of its own; it never waits for one to be free.
 func (c *crew) do(f func()) {
 	select {
 	case c.work <- f:
@@ -30,20 +33,16 @@ func (c *crew) stay(f func()) {
 	defer idle.Stop()
 	for {
 		select {
-		case f, more := <-c.work:
-			if !more {
-				return
-			}
+		case f := <-c.work:
 			f()
 			idle.Reset(rest)
 		case <-idle.C:
+			return
+		case <-c.over:
 			return
 		}
 	}
 }
 
-// dismiss waits until all is done. Nobody may call do any more.
-func (c *crew) dismiss() {
-	close(c.work)
-	c.all.Wait()
-}
+// dismiss has nobody stay any longer. What is being done goes on, and so does what is given after this.
+func (c *crew) dismiss() { close(c.over) }

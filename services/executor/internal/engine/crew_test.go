@@ -12,20 +12,21 @@ import (
 // Everything given to a crew is done, however much of it waits for something else that was given to it.
 func TestCrewNeverWaitsForAFreeHand(t *testing.T) {
 	t.Parallel()
-	c := crew{work: make(chan func())}
+	c := newCrew()
 	var all sync.WaitGroup
 	all.Add(100)
 	for range 100 {
 		c.do(func() { all.Done(); all.Wait() })
 	}
 	c.dismiss()
-	all.Wait()
+	c.do(all.Wait) // also afterwards
+	c.all.Wait()
 }
 
 func TestCrewRests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := crew{work: make(chan func())}
+		c := newCrew()
 		did := 0
 		for range 3 { // the second finds the first one's goroutine, the third comes after it has ended
 			c.do(func() { did++ })

@@ -56,7 +56,9 @@ type Engine struct {
 	reports reports // nil: none
 	metrics *metrics
 
-	slots chan struct{}
+	slots      chan struct{}
+	executions *crew
+	nodes      *crew
 
 	mu      sync.Mutex
 	running map[protocol.ExecutionID]*run
@@ -89,7 +91,7 @@ func New(cfg Config, p Parts) *Engine {
 	}
 	return &Engine{
 		cfg: cfg, bus: p.Bus, outside: p.Outside, queue: p.Queue, closer: p.Limiter, mask: p.Mask, log: p.Log, reports: p.Reports,
-		plans: workflow.NewCache(1024), metrics: newMetrics(), slots: make(chan struct{}, cfg.Concurrency),
+		plans: workflow.NewCache(1024), metrics: newMetrics(), slots: make(chan struct{}, cfg.Concurrency), executions: newCrew(), nodes: newCrew(),
 		running: map[protocol.ExecutionID]*run{}, shares: newShares(cfg.Concurrency),
 	}
 }
@@ -115,9 +117,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	var intake sync.WaitGroup
-	executions := crew{work: make(chan func())}
 	for _, q := range queues {
-		intake.Go(func() { e.take(ctx, work, q, &executions) })
+		intake.Go(func() { e.take(ctx, work, q) })
 	}
 	beat := make(chan struct{})
 	var beats sync.WaitGroup
@@ -125,7 +126,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	intake.Wait() // ends with ctx
 	e.drain()
 	done := make(chan struct{})
-	go func() { executions.dismiss(); close(done) }()
+	e.executions.dismiss()
+	defer e.nodes.dismiss()
+	go func() { e.executions.all.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(e.cfg.Drain):
@@ -139,7 +142,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // take fetches jobs of one partition for as many slots as are free. Behind jobs that it had to
 // defer it looks further ahead: what stands there belongs to others.
-func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *crew) {
+func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue) {
 	ahead := 0
 	for ctx.Err() == nil {
 		free := e.reserve(ctx)
@@ -165,7 +168,7 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue, executions *cr
 				e.slots <- struct{}{} // soon: some slots are always out of one tenant's reach
 			}
 			e.shares.begin(j.Key.Tenant)
-			executions.do(func() {
+			e.executions.do(func() {
 				defer e.release(1)
 				e.execute(work, j)
 			})

@@ -210,6 +210,7 @@ func (r *run) record(e protocol.Event, now time.Time) {
 // advance does everything that can be done now: it runs pure nodes, commits, starts the nodes
 // that touch the outside, and finishes. It returns when to look again at the latest.
 func (r *run) advance(ctx context.Context) (time.Time, error) {
+	entered := time.Now()
 	for {
 		now := time.Now()
 		if most := r.engine.cfg.MaxState; r.size > most && most > 0 {
@@ -262,7 +263,7 @@ func (r *run) advance(ctx context.Context) (time.Time, error) {
 		if len(outside) == 0 {
 			return wake, r.flush(ctx)
 		}
-		if r.doubtful() {
+		if r.doubtful(entered) {
 			if err := r.refresh(ctx); err != nil {
 				return wake, err
 			}
@@ -288,10 +289,11 @@ func (r *run) outside(n int) bool {
 	return !r.state.Plan.Nodes[n].Pure || r.state.Queued(n)
 }
 
-// doubtful tells that no commit will stand between now and the next outside call, and that the last
-// was so long ago that another executor may have taken over since: after the wait for a retry.
-func (r *run) doubtful() bool {
-	return r.started && len(r.pending) == 0 && time.Since(r.known) > r.engine.cfg.AckWait/2
+// doubtful tells that no commit will stand between now and the next outside call, after the wait for a retry: another
+// executor may have taken over meanwhile. No wait is too short for that, for a server that restarts delivers at once
+// what was not acknowledged while it was away.
+func (r *run) doubtful(since time.Time) bool {
+	return r.started && len(r.pending) == 0 && r.known.Before(since)
 }
 
 // flush commits what is pending, if anything is.
