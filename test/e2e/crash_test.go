@@ -159,10 +159,11 @@ func TestCrash(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	round := func(name string, after time.Duration) {
+	round := func(name string, at int, before bool, after time.Duration) {
 		children, err := platform.Descendants(p.Ready().PID)
 		require.NoError(t, err)
 		require.NotEmpty(t, children, "Postgres and Redis")
+		world.arm(at, before) // not earlier: what is left of the last round calls, too
 		var wg sync.WaitGroup
 		for i := range each {
 			o := &order{key: fmt.Sprintf("%s/%d", name, i), input: fmt.Sprintf("%s %d", name, i)}
@@ -193,13 +194,11 @@ func TestCrash(t *testing.T) {
 	for _, at := range []int{1, 2, 5, 8, calls} {
 		for _, before := range []bool{true, false} {
 			name := fmt.Sprintf("call %d before %v", at, before)
-			world.arm(at, before)
-			round(name, 0)
+			round(name, at, before, 0)
 		}
 	}
 	for i := range 3 {
-		world.arm(0, false)
-		round(fmt.Sprintf("random %d", i), time.Duration(random.IntN(60_000_000))+time.Millisecond)
+		round(fmt.Sprintf("random %d", i), 0, false, time.Duration(random.IntN(60_000_000))+time.Millisecond)
 	}
 
 	for _, o := range orders {
