@@ -123,7 +123,8 @@ func (w walker) object(path string, v map[string]any, secret bool, depth int) an
 		case named != "" && item == named:
 			name = ""
 		}
-		inside := secret && !environment(name) && !describes[normal(name)]
+		// What the name of a field may say, a name that is itself a value of the document may not.
+		inside := secret && (name != key || !environment(key) && !describes[normal(key)])
 		out[shown] = w.value(at, name, item, inside || secretName(name), depth+1)
 	}
 	return out

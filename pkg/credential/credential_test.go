@@ -167,7 +167,7 @@ func TestMaskedIsClean(t *testing.T) {
 	t.Parallel()
 	names := rapid.SampledFrom([]string{"api_key", "headers", "x", "value", "name", "token_env", "auth", "Authorization", "a b", "base_url"})
 	texts := rapid.SampledFrom([]string{
-		"", "plain", secret, "sk-" + filler(30), "Bearer abc1234567", "https://u:p1@h/x", "NAME", "{tpl}", `{"password":"x"}`, "Authorization",
+		"", "plain", secret, "sk-" + filler(30), "Bearer abc1234567", "https://u:p1@h/x", "NAME", "API_env", "{tpl}", `{"password":"x"}`, "Authorization",
 	})
 	var value func(depth int) *rapid.Generator[any]
 	value = func(depth int) *rapid.Generator[any] {
