@@ -15,6 +15,9 @@ import (
 // MaxPayload is the largest message the platform sends: a stored workflow of 1 MiB and room around it.
 const MaxPayload = 4 << 20
 
+// startWait is how long a server may take to recover its folder and to listen.
+const startWait = 20 * time.Second
+
 // Options of the server.
 type Options struct {
 	Dir        string        // data folder; required
@@ -49,15 +52,34 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	if o.Log != nil {
-		ns.SetLoggerV2(serverLog{o.Log.Sugar()}, false, false, false)
+	if o.Log == nil {
+		o.Log = zap.NewNop()
 	}
+	fatal := make(chan error, 1)
+	ns.SetLoggerV2(serverLog{o.Log.Sugar(), fatal}, false, false, false)
 	ns.Start()
-	if !ns.ReadyForConnections(20 * time.Second) {
+	if err = ready(ns, fatal); err != nil {
 		ns.Shutdown()
-		return nil, fmt.Errorf("start NATS: not ready after 20 s (data folder %s)", o.Dir)
+		return nil, fmt.Errorf("start NATS on data folder %s: %w", o.Dir, err)
 	}
 	return &Server{ns}, nil
+}
+
+// ready waits until the server takes connections, or has said why it never will.
+func ready(ns *server.Server, fatal <-chan error) error {
+	for deadline := time.Now().Add(startWait); ; {
+		if ns.ReadyForConnections(50 * time.Millisecond) {
+			return nil
+		}
+		select {
+		case err := <-fatal:
+			return err
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not ready after %v", startWait)
+		}
+	}
 }
 
 // Stop closes the server and waits until its files are closed.
@@ -66,14 +88,24 @@ func (s *Server) Stop() {
 	s.WaitForShutdown()
 }
 
-// serverLog hands the server's words to zap; its notices are our details.
-type serverLog struct{ log *zap.SugaredLogger }
+// serverLog hands the server's words to zap; its notices are our details. What is fatal to it is also handed to fatal, the first time.
+type serverLog struct {
+	log   *zap.SugaredLogger
+	fatal chan<- error
+}
 
 func (l serverLog) Noticef(f string, v ...any) { l.log.Debugf(f, v...) }
 func (l serverLog) Warnf(f string, v ...any)   { l.log.Warnf(f, v...) }
 func (l serverLog) Errorf(f string, v ...any)  { l.log.Errorf(f, v...) }
-func (l serverLog) Fatalf(f string, v ...any)  { l.log.Errorf(f, v...) }
 func (l serverLog) Debugf(f string, v ...any)  { l.log.Debugf(f, v...) }
 func (l serverLog) Tracef(string, ...any)      {}
+
+func (l serverLog) Fatalf(f string, v ...any) {
+	l.log.Errorf(f, v...)
+	select {
+	case l.fatal <- fmt.Errorf(f, v...):
+	default:
+	}
+}
 
 var _ server.Logger = serverLog{}

@@ -79,3 +79,12 @@ func TestStartFails(t *testing.T) {
 	_, err = local.Start(local.Options{Dir: "/dev/null/x"})
 	require.ErrorContains(t, err, "start NATS")
 }
+
+// TestPortIsTaken: it says so, and does not wait for it.
+func TestPortIsTaken(t *testing.T) {
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, taken.Close()) }()
+	_, err = local.Start(local.Options{Dir: t.TempDir(), Addr: "127.0.0.1", Port: taken.Addr().(*net.TCPAddr).Port})
+	require.ErrorContains(t, err, "address already in use")
+}

@@ -12,7 +12,7 @@ import (
 // TestTheServersLevels: its notices are our details, and what is fatal to it does not end the process it lives in.
 func TestTheServersLevels(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
-	l := serverLog{zap.New(core).Sugar()}
+	l := serverLog{zap.New(core).Sugar(), make(chan error, 1)}
 	for want, say := range map[zapcore.Level][]func(string, ...any){
 		zap.DebugLevel: {l.Noticef, l.Debugf}, zap.WarnLevel: {l.Warnf}, zap.ErrorLevel: {l.Errorf, l.Fatalf},
 	} {
