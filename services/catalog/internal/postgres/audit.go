@@ -42,7 +42,7 @@ func queueAudit(b *pgx.Batch, t protocol.TenantID, a protocol.AuditRecord, seq u
 
 // RecordAudit adds a record that has no event.
 func (s *Store) RecordAudit(ctx context.Context, t protocol.TenantID, a protocol.AuditRecord) error {
-	return s.read(ctx, t, func(b *pgx.Batch) { queueAudit(b, t, a, 0) })
+	return s.write(ctx, t, func(b *pgx.Batch) { queueAudit(b, t, a, 0) })
 }
 
 // ListAudit lists what was written: in one tenant, or, when the request says All, everywhere.

@@ -192,7 +192,7 @@ func queuePut[T any](b *pgx.Batch, t protocol.TenantID, c Change, put func(b *pg
 
 // Refuse remembers why a command was refused, so that it is refused again when it comes again.
 func (s *Store) Refuse(ctx context.Context, t protocol.TenantID, command string, at protocol.Time, refusal *protocol.Error) error {
-	return s.read(ctx, t, func(b *pgx.Batch) {
+	return s.write(ctx, t, func(b *pgx.Batch) {
 		b.Queue("insert into command_refusals values ($1, $2, $3, $4) on conflict do nothing", command, t, at.Time, refusal)
 	})
 }

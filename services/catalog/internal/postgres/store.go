@@ -163,6 +163,14 @@ func (s *Store) read(ctx context.Context, t protocol.TenantID, queue func(b *pgx
 	}
 }
 
+// write is read for statements that add what may be there already: a swap waits for them, and they for it.
+func (s *Store) write(ctx context.Context, t protocol.TenantID, queue func(b *pgx.Batch)) error {
+	return s.read(ctx, t, func(b *pgx.Batch) {
+		b.Queue(s.staying("pg_advisory_xact_lock_shared"))
+		queue(b)
+	})
+}
+
 func (s *Store) sendBatch(ctx context.Context, b *pgx.Batch) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
