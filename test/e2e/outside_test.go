@@ -184,7 +184,7 @@ func TestIdempotency(t *testing.T) {
 	}
 	first := <-answers
 	for range cap(answers) - 1 {
-		require.JSONEq(t, first, <-answers) // once it has left the log, its fields come in the order of the tables
+		require.Equal(t, first, <-answers)
 	}
 	require.Contains(t, first, "re: hello")
 	require.Len(t, outside.Requests(), 1)

@@ -94,7 +94,8 @@ func (r *Reader) Value(ctx context.Context, t protocol.TenantID, o protocol.Obje
 	return raw, err
 }
 
-// Ended returns the terminal event of an execution that the archive knows, nil when it knows none.
+// Ended returns the terminal event of an execution that the archive knows, nil when it knows none. It is the event
+// as it was committed, to the byte, while the archive keeps the commit; after that, what the row says.
 func (r *Reader) Ended(ctx context.Context, t protocol.TenantID, id protocol.ExecutionID) (protocol.Event, error) {
 	e, err := r.archived(ctx, t, id)
 	if protocol.CodeOf(err) == protocol.CodeNotFound {
@@ -102,6 +103,18 @@ func (r *Reader) Ended(ctx context.Context, t protocol.TenantID, id protocol.Exe
 	}
 	if err != nil {
 		return nil, err
+	}
+	if e.LastSequence > 0 {
+		last, err := r.archive(ctx, t, id, e.LastSequence-1, 0)
+		if err != nil && protocol.CodeOf(err) != protocol.CodeNotFound {
+			return nil, err
+		}
+		if len(last) > 0 {
+			events := last[len(last)-1].Events
+			if end := events[len(events)-1].Event; protocol.Terminal(end) {
+				return end, nil
+			}
+		}
 	}
 	totals := protocol.Totals{TokensUsed: e.TokensUsed, Cost: e.Cost.String(), NodesRun: e.NodesRun}
 	if e.DurationMS != nil {

@@ -93,6 +93,36 @@ func TestTheArchiveKnowsHowItEnded(t *testing.T) {
 	require.Nil(t, got)
 }
 
+// TestTheEndIsTheCommittedOne: while the archive keeps the commit, the end is what it holds, with its fields in their order.
+func TestTheEndIsTheCommittedOne(t *testing.T) {
+	id := protocol.ExecutionID(typeid.New("exec"))
+	want := protocol.Completed{State: protocol.RawObject(json.RawMessage(`{"z":1,"a":2}`)), Totals: protocol.Totals{Cost: "0"}}
+	c := protocol.Commit{ID: typeid.New("cmt"), Events: []protocol.Stamped{{At: protocol.At(time.Unix(1, 0)), Event: want}}}
+	require.NoError(t, c.Encode())
+	a := archive{
+		executions: map[protocol.ExecutionID]protocol.Execution{
+			id: {ID: id, Status: "COMPLETED", FinalState: json.RawMessage(`{"a":2,"z":1}`), Cost: "0", LastSequence: 20},
+		},
+		commits: []protocol.ArchivedCommit{{Sequence: 20, Previous: 10, Body: c.Body}},
+	}
+	r := a.reader(t)
+	got, err := r.Ended(t.Context(), "acme", id)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	a.executions[id] = protocol.Execution{ID: id, Status: "COMPLETED", FinalState: json.RawMessage(`{"a":2,"z":1}`), Cost: "0", LastSequence: 30}
+	got, err = r.Ended(t.Context(), "acme", id)
+	require.NoError(t, err, "the commit's retention has ended")
+	require.JSONEq(t, `{"a":2,"z":1}`, string(raw(t, got)))
+}
+
+func raw(t *testing.T, end protocol.Event) json.RawMessage {
+	t.Helper()
+	state, err := end.(protocol.Completed).State.Raw()
+	require.NoError(t, err)
+	return state
+}
+
 // TestCommitsComeFromTheArchive: all of its pages, up to where the log goes on, and an error for one that is in neither.
 func TestCommitsComeFromTheArchive(t *testing.T) {
 	var a archive
