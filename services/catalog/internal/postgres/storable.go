@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // What the log holds must never stop the projector, and Postgres takes less than JSON allows: no
@@ -53,9 +54,9 @@ func JSON(raw json.RawMessage) json.RawMessage {
 	return out
 }
 
-// plainJSON tells, in one pass, that there is nothing to replace. It may err on the safe side.
+// plainJSON tells that there is nothing to replace. It may err on the safe side.
 func plainJSON(raw []byte) bool {
-	depth, inString := 0, false
+	depth, digits, inString := 0, 0, false
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
 		switch {
@@ -69,6 +70,11 @@ func plainJSON(raw []byte) bool {
 		case c == '"':
 			inString = !inString
 		case inString:
+		case c >= '0' && c <= '9':
+			if digits++; digits > maxExponent {
+				return false
+			}
+			continue
 		case c == '{' || c == '[':
 			if depth++; depth > maxDepth {
 				return false
@@ -81,23 +87,9 @@ func plainJSON(raw []byte) bool {
 				return false
 			}
 		}
+		digits = 0
 	}
-	return json.Valid(raw) && clean(string(raw)) && !longNumber(raw)
-}
-
-// longNumber tells whether raw may hold a number of very many digits.
-func longNumber(raw []byte) bool {
-	digits := 0
-	for _, c := range raw {
-		if c < '0' || c > '9' {
-			digits = 0
-			continue
-		}
-		if digits++; digits > maxExponent {
-			return true
-		}
-	}
-	return false
+	return utf8.Valid(raw) && json.Valid(raw) // in which there are no control characters
 }
 
 func storable(v any, depth int) any {
