@@ -123,8 +123,9 @@ func start(t *testing.T, data string, env []string, args ...string) *running {
 	require.NoError(t, r.cmd.Start())
 	t.Cleanup(func() {
 		if !r.ended {
-			_ = r.cmd.Process.Kill()
-			_ = r.cmd.Wait()
+			// In order, and with its servers: killed, it would leave them to end on their own in a folder that is being removed.
+			_ = r.cmd.Process.Signal(syscall.SIGTERM)
+			wait(t, r.cmd)
 		}
 	})
 	r.out = bufio.NewReader(stdout)
@@ -148,19 +149,21 @@ func (r *running) stop(signal os.Signal) (int, string) {
 	return wait(r.t, r.cmd), string(rest)
 }
 
-// children are the processes that the platform started.
+// children are the processes that the platform started, once both run.
 func (r *running) children() []int {
 	r.t.Helper()
 	var pids []int
-	for _, file := range []string{"postgres/data/postmaster.pid", "redis/redis.pid"} {
-		text, err := os.ReadFile(filepath.Join(r.data, file))
-		require.NoError(r.t, err)
-		first, _, _ := strings.Cut(string(text), "\n")
-		pid, err := strconv.Atoi(strings.TrimSpace(first))
-		require.NoError(r.t, err)
-		require.True(r.t, alive(pid), "%s names a process that does not run", file)
-		pids = append(pids, pid)
-	}
+	require.Eventually(r.t, func() bool {
+		pids = nil
+		for _, file := range []string{"postgres/data/postmaster.pid", "redis/redis.pid"} {
+			text, _ := os.ReadFile(filepath.Join(r.data, file))
+			first, _, _ := strings.Cut(string(text), "\n")
+			if pid, err := strconv.Atoi(strings.TrimSpace(first)); err == nil && alive(pid) {
+				pids = append(pids, pid)
+			}
+		}
+		return len(pids) == 2
+	}, patience, pause, "a file names a process that does not run")
 	return pids
 }
 
