@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // overlay is what a kustomization renders, decoded.
@@ -337,4 +338,37 @@ func TestNATSConfig(t *testing.T) {
 	got, err := os.ReadFile(filepath.Join("overlays", "dev", "nats.conf"))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got), "copy deploy/nats/nats.conf to deploy/k8s/overlays/dev: kustomize reads nothing above its folder")
+}
+
+// TestNATSValues: what the Helm chart of NATS makes of the values must start, and its servers must find each other.
+func TestNATSValues(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("overlays", "prod", "nats-values.yaml"))
+	require.NoError(t, err)
+	type container struct {
+		Merge corev1.Container `json:"merge"`
+	}
+	type tls struct {
+		Enabled    bool   `json:"enabled"`
+		SecretName string `json:"secretName"`
+		Key        string `json:"key"`
+	}
+	var values struct {
+		CA     tls `json:"tlsCA"`
+		Config struct {
+			Cluster struct {
+				TLS tls `json:"tls"`
+			} `json:"cluster"`
+		} `json:"config"`
+		Container container `json:"container"`
+		Reloader  container `json:"reloader"`
+	}
+	require.NoError(t, yaml.Unmarshal(raw, &values))
+	require.True(t, values.Config.Cluster.TLS.Enabled)
+	require.Equal(t, tls{Enabled: true, SecretName: values.Config.Cluster.TLS.SecretName, Key: "ca.pem"}, values.CA,
+		"routes check each other's certificates, which no authority of the system has signed")
+	for name, c := range map[string]container{"nats": values.Container, "reloader": values.Reloader} { // the chart's containers
+		require.NotNil(t, c.Merge.SecurityContext, `Pod Security "restricted" refuses the pod for its container %s`, name)
+		require.False(t, *c.Merge.SecurityContext.AllowPrivilegeEscalation, name)
+		require.Equal(t, []corev1.Capability{"ALL"}, c.Merge.SecurityContext.Capabilities.Drop, name)
+	}
 }
