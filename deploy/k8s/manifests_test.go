@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,6 +240,7 @@ func (o *overlay) checkScaling(t *testing.T, path string) {
 		require.Contains(t, streams, "EXECUTIONS_7")
 	}
 	if path == "overlays/prod" {
+		o.checkMonitoring(t)
 		require.Equal(t, map[string]int{"ScaledObject": 1, "ServiceMonitor": len(services)}, kinds)
 		require.GreaterOrEqual(t, *hpa.Spec.MinReplicas, int32(3))
 		require.NotEmpty(t, o.ingresses["gateway"].Spec.TLS)
@@ -246,6 +248,23 @@ func (o *overlay) checkScaling(t *testing.T, path string) {
 	if path != "overlays/dev" {
 		require.Nil(t, o.deployments["gateway"].Spec.Replicas, "a scaler decides")
 		require.Nil(t, o.deployments["executor"].Spec.Replicas, "a scaler decides")
+	}
+}
+
+// checkMonitoring: the alerts ask for series by their job, so the monitors must give it that name.
+func (o *overlay) checkMonitoring(t *testing.T) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", "observability", "alerts.yaml"))
+	require.NoError(t, err)
+	job := regexp.MustCompile(`job=~"([^"]+)"`).FindSubmatch(raw)
+	require.NotNil(t, job)
+	for _, c := range o.custom {
+		if c.GetKind() != "ServiceMonitor" {
+			continue
+		}
+		label, _, err := unstructured.NestedString(c.Object, "spec", "jobLabel")
+		require.NoError(t, err)
+		require.Regexp(t, "^(?:"+string(job[1])+")$", o.services[c.GetName()].Labels[label], "%s: without jobLabel the job is the name of the Service", c.GetName())
 	}
 }
 
