@@ -3,6 +3,7 @@ package k8s
 
 import (
 	"bytes"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -251,7 +252,8 @@ func (o *overlay) checkScaling(t *testing.T, path string) {
 	}
 }
 
-// checkMonitoring: the alerts ask for series by their job, so the monitors must give it that name.
+// checkMonitoring: the alerts ask for series by their job, so the monitors must give it that name; and no
+// policy may keep spans from the collector that the services are told of.
 func (o *overlay) checkMonitoring(t *testing.T) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "observability", "alerts.yaml"))
@@ -266,6 +268,27 @@ func (o *overlay) checkMonitoring(t *testing.T) {
 		require.NoError(t, err)
 		require.Regexp(t, "^(?:"+string(job[1])+")$", o.services[c.GetName()].Labels[label], "%s: without jobLabel the job is the name of the Service", c.GetName())
 	}
+	var collector *url.URL
+	for name, c := range o.configs {
+		if strings.HasPrefix(name, "agentflow-") {
+			collector, err = url.Parse(c.Data["OTEL_EXPORTER_OTLP_ENDPOINT"])
+			require.NoError(t, err)
+		}
+	}
+	require.NotNil(t, collector)
+	port, err := strconv.Atoi(collector.Port())
+	require.NoError(t, err)
+	var let []string
+	for _, p := range o.policies {
+		for _, rule := range p.Spec.Egress {
+			if len(rule.Ports) != 1 || rule.Ports[0].Port.IntValue() != port || rule.To[0].NamespaceSelector == nil {
+				continue
+			}
+			require.Equal(t, strings.Split(collector.Hostname(), ".")[1], rule.To[0].NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"])
+			let = append(let, names(p.Spec.PodSelector)...)
+		}
+	}
+	require.ElementsMatch(t, services, let, "services that may reach %s", collector)
 }
 
 // checkNetwork holds the policies against the arrows of the design: who may talk to whom, by the labels of pods.
