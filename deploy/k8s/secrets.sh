@@ -2,6 +2,7 @@
 # Makes the Secrets that the manifests refer to, of what `credentials` has written:
 #
 #   go run ./deploy/credentials --out keys --host nats --host nats.agentflow.svc
+#   kubectl apply -f deploy/k8s/base/namespace.yaml
 #   deploy/k8s/secrets.sh keys | kubectl apply -f -
 #
 # It prints them; nothing is kept. For Postgres and Redis elsewhere, write your URLs into keys/migrate/database-url,
