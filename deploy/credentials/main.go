@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -36,8 +37,8 @@ type options struct {
 	hosts      []string
 	tenants    []string
 	partitions int
-	postgres   string
-	redis      string
+	postgres   string // "" keeps an address that is there
+	redis      string // the same
 	show       string
 }
 
@@ -53,8 +54,8 @@ func run(args []string, stdout io.Writer) error {
 	flags.Func("host", "name or address of the NATS servers; may be repeated", list(&o.hosts))
 	flags.Func("tenant", "tenant with a NATS user that listens to its events; may be repeated", list(&o.tenants))
 	flags.IntVar(&o.partitions, "partitions", protocol.DefaultParts, "EXECUTION_PARTITIONS of the services")
-	flags.StringVar(&o.postgres, "postgres", "postgres:5432", "host and port of Postgres, as the services reach it")
-	flags.StringVar(&o.redis, "redis", "redis:6379", "host and port of Redis, as the services reach it")
+	flags.StringVar(&o.postgres, "postgres", "", "host and port of Postgres, as the services reach it; empty: the URLs that are there, else postgres:5432")
+	flags.StringVar(&o.redis, "redis", "", "host and port of Redis, as the services reach it; empty: the URL that is there, else redis:6379")
 	flags.StringVar(&o.show, "show", "", "print one of the files, such as gateway/admin-key, and do nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -127,14 +128,25 @@ func passwords(o options) error {
 	}
 	// The network of the database is its own; set DATABASE_URL yourself for one elsewhere, with sslmode=verify-full.
 	database := func(user, password string) string {
-		return fmt.Sprintf("postgres://%s:%s@%s/agentflow?sslmode=disable", user, password, o.postgres)
+		return fmt.Sprintf("postgres://%s:%s@%s/agentflow?sslmode=disable", user, password, cmp.Or(o.postgres, "postgres:5432"))
 	}
 	return errors.Join(
-		write(o.out, "migrate/database-url", database("agentflow", owner)),
-		write(o.out, "catalog/database-url", database("agentflow_service", service)),
-		write(o.out, "limiter/redis-url", fmt.Sprintf("redis://:%s@%s/0", redis, o.redis)),
+		address(o.out, "migrate/database-url", database("agentflow", owner), o.postgres),
+		address(o.out, "catalog/database-url", database("agentflow_service", service), o.postgres),
+		address(o.out, "limiter/redis-url", fmt.Sprintf("redis://:%s@%s/0", redis, cmp.Or(o.redis, "redis:6379")), o.redis),
 		write(o.out, "redis/redis.conf", "requirepass "+redis),
 	)
+}
+
+// address writes the URL of a store. One that is there stays when no host was asked for: somebody has put that of a store
+// elsewhere, and runs this again for a certificate.
+func address(dir, name, url, host string) error {
+	if host == "" {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return write(dir, name, url)
 }
 
 // secret reads a random secret, and makes it when it is not there.

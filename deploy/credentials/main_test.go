@@ -55,6 +55,32 @@ func TestRun(t *testing.T) {
 	require.Error(t, run([]string{"more"}, &out))
 }
 
+// TestStoresElsewhere: URLs that somebody has put there survive the run that renews a certificate; naming a host replaces them.
+func TestStoresElsewhere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	urls := []string{"migrate/database-url", "catalog/database-url", "limiter/redis-url"}
+	require.NoError(t, run([]string{"--out", dir}, io.Discard))
+	for i, name := range urls {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Contains(t, string(content), []string{"@postgres:5432/", "@postgres:5432/", "@redis:6379/"}[i])
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("elsewhere"), 0o600))
+	}
+	require.NoError(t, run([]string{"--out", dir}, io.Discard))
+	for _, name := range urls {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, "elsewhere", string(content), name)
+	}
+	require.NoError(t, run([]string{"--out", dir, "--postgres", "db:1", "--redis", "counters:2"}, io.Discard))
+	for i, name := range urls {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Contains(t, string(content), []string{"@db:1/", "@db:1/", "@counters:2/"}[i])
+	}
+}
+
 // TestOwner: the folders, and those named beside them, belong to whom the services run as.
 func TestOwner(t *testing.T) {
 	uid, gid := os.Getuid(), os.Getgid()
