@@ -27,19 +27,32 @@ type Config struct {
 	Takeovers   int           `env:"EXECUTOR_MAX_TAKEOVERS" envDefault:"5" check:"min=1" help:"executors that may die over one execution, without any progress, before it fails with DELIVERY_EXHAUSTED"`
 	NodeTimeout time.Duration `env:"NODE_TIMEOUT_SECONDS" envDefault:"60" check:"min=1" help:"time of a node that names no timeout_seconds, over all its attempts, in seconds"`
 	MaxState    int           `env:"EXECUTION_STATE_MAX_BYTES" envDefault:"16777216" check:"min=65536,max=50331648" help:"bytes that the values of one execution may take together; beyond them it fails with STATE_TOO_LARGE"`
-	Drain       time.Duration `env:"EXECUTOR_DRAIN_SECONDS" envDefault:"5" help:"time that running nodes get when the executor stops, in seconds; then their executions go to another one"`
+	Drain       time.Duration `env:"EXECUTOR_DRAIN_SECONDS" envDefault:"5" check:"min=0" help:"time that running nodes get when the executor stops, in seconds; then their executions go to another one"`
 
 	SecretsAllow     string `env:"SECRETS_ALLOW" help:"environment variables that every tenant's sources may name, comma-separated, * at the end of a name; default: the well-known provider keys and AGENTFLOW_SECRET_*"`
 	EgressAllow      string `env:"EGRESS_ALLOW" empty:"keep" help:"private networks (CIDR) and host names that nodes may call, comma-separated"`
-	OpenAIBaseURL    string `env:"OPENAI_BASE_URL" help:"address of the OpenAI API, when it is not the public one"`
-	GroqBaseURL      string `env:"GROQ_BASE_URL" help:"address of the Groq API"`
-	AnthropicBaseURL string `env:"ANTHROPIC_BASE_URL" help:"address of the Anthropic API"`
-	GeminiBaseURL    string `env:"GOOGLE_GEMINI_BASE_URL" help:"address of the Gemini API"`
-	OllamaBaseURL    string `env:"OLLAMA_BASE_URL" help:"address of an Ollama server"`
+	OpenAIBaseURL    string `env:"OPENAI_BASE_URL" check:"url=http https" help:"address of the OpenAI API, when it is not the public one"`
+	GroqBaseURL      string `env:"GROQ_BASE_URL" check:"url=http https" help:"address of the Groq API"`
+	AnthropicBaseURL string `env:"ANTHROPIC_BASE_URL" check:"url=http https" help:"address of the Anthropic API"`
+	GeminiBaseURL    string `env:"GOOGLE_GEMINI_BASE_URL" check:"url=http https" help:"address of the Gemini API"`
+	OllamaBaseURL    string `env:"OLLAMA_BASE_URL" check:"url=http https" help:"address of an Ollama server"`
 }
 
 // Defaults gives the service its own admin port, so that all four run on one machine.
 func (Config) Defaults() map[string]string { return map[string]string{"ADMIN_ADDR": "127.0.0.1:9092"} }
+
+// Validate checks what tags cannot.
+func (c Config) Validate() []error {
+	var problems []error
+	secrets, hosts := source.CheckLists(c.SecretsAllow, c.EgressAllow)
+	if secrets != nil {
+		problems = append(problems, &daemon.Problem{Variable: "SECRETS_ALLOW", Rule: secrets.Error()})
+	}
+	if hosts != nil {
+		problems = append(problems, &daemon.Problem{Variable: "EGRESS_ALLOW", Rule: hosts.Error()})
+	}
+	return problems
+}
 
 // Main is the executor as a process of its own: it connects to NATS and runs.
 func Main(ctx context.Context, rt *daemon.Runtime, cfg Config) error {

@@ -137,10 +137,13 @@ func TestConfig(t *testing.T) {
 	for _, name := range []string{"EXECUTOR_CONCURRENCY", "EXECUTOR_ACK_WAIT_SECONDS", "EXECUTOR_MAX_TAKEOVERS", "NODE_TIMEOUT_SECONDS", "EXECUTION_STATE_MAX_BYTES"} {
 		require.ErrorContains(t, err, name)
 	}
-	cfg, err := daemon.Load[executor.Config]([]string{"EGRESS_ALLOW=not a network"})
-	require.NoError(t, err)
-	rt, err := daemon.NewRuntime("executor", cfg.Common)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, rt.Close(context.Background())) }()
-	require.ErrorContains(t, executor.Run(t.Context(), rt, nil, cfg), "not a network")
+	_, err = daemon.Load[executor.Config]([]string{
+		"EGRESS_ALLOW=10.0.0.0/99", "SECRETS_ALLOW=NOT A NAME", "EXECUTOR_DRAIN_SECONDS=-1", "OPENAI_BASE_URL=proxy.internal",
+		"GROQ_BASE_URL=x", "ANTHROPIC_BASE_URL=x", "GOOGLE_GEMINI_BASE_URL=x", "OLLAMA_BASE_URL=localhost:11434",
+	})
+	for _, name := range []string{
+		"EGRESS_ALLOW", "SECRETS_ALLOW", "EXECUTOR_DRAIN_SECONDS", "OPENAI_BASE_URL", "GROQ_BASE_URL", "ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "OLLAMA_BASE_URL",
+	} {
+		require.ErrorContains(t, err, name)
+	}
 }

@@ -108,6 +108,13 @@ type Sources struct {
 	closeOnce sync.Once
 }
 
+// CheckLists says what New would find wrong with SECRETS_ALLOW and with EGRESS_ALLOW.
+func CheckLists(secretsAllow, egressAllow string) (secrets, hosts error) {
+	_, secrets = secret.NewPolicy(secretsAllow)
+	_, hosts = egress.New(egressAllow)
+	return secrets, hosts
+}
+
 // New prepares the outside world. It dials nothing.
 func New(cfg Config) (*Sources, error) {
 	if cfg.LookupEnv == nil {
