@@ -255,9 +255,10 @@ func TestUpRefuses(t *testing.T) {
 		"an argument":    {nil, []string{"here"}, exitUsage, `unexpected argument "here"`},
 		"a flag":         {nil, []string{"--colour"}, exitUsage, "unknown flag: --colour"},
 		"durability":     {nil, []string{"--durability", "never"}, exitUsage, "interval or always"},
-		"an address":     {nil, []string{"--http", "nowhere"}, exitFailed, "nowhere"},
+		"an address":     {nil, []string{"--http", "nowhere"}, exitUsage, `HTTP_ADDR="nowhere": must be host:port`},
 		"a variable":     {[]string{"EXECUTOR_CONCURRENCY=none", "AUTH_REQUIRED=perhaps"}, nil, exitUsage, "configuration: 2 problem(s)"},
-		"a database URL": {[]string{"DATABASE_URL=mysql://localhost/x"}, nil, exitFailed, "must begin with postgres://"},
+		"a database URL": {[]string{"DATABASE_URL=mysql://localhost/x"}, nil, exitUsage, "must begin with postgres://"},
+		"store URLs":     {[]string{"DATABASE_URL=nowhere", "REDIS_URL=nowhere"}, nil, exitUsage, "configuration: 2 problem(s)"},
 		"damaged keys":   {[]string{"AGENTFLOW_DATA=" + damaged(t)}, nil, exitFailed, "is damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,11 +7,21 @@ import (
 	"net"
 	"strconv"
 	"syscall"
+
+	"github.com/agentflow/agentflow/pkg/daemon"
 )
+
+// address is checked like that of the gateway: one that cannot be is a wrong configuration, not a port that is busy.
+type address struct {
+	HTTP string `env:"HTTP_ADDR" check:"hostport" help:"address for clients"`
+}
 
 // listen opens the port for clients before anything else is started: a port that is taken must cost no time, and two
 // platforms must not both believe that they have it.
 func listen(ctx context.Context, addr string) (net.Listener, error) {
+	if _, err := daemon.Load[address]([]string{"HTTP_ADDR=" + addr}); err != nil {
+		return nil, err
+	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"strings"
@@ -64,7 +65,7 @@ func load(o Options, l net.Listener, id *identity) (config, error) {
 	}
 	c.urls = urls
 	// The addresses of private stores are not known yet; these only have to be well-formed.
-	return c.services("postgres://localhost/agentflow", "redis://localhost")
+	return c.services(cmp.Or(urls.Database, "postgres://localhost/agentflow"), cmp.Or(urls.Redis, "redis://localhost"))
 }
 
 // withStores is the configuration once the stores stand.
