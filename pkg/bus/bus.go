@@ -27,7 +27,7 @@ type Config struct {
 	CAFile       string `env:"NATS_CA_FILE" check:"file" help:"certificate authority of the NATS servers; turns TLS on"`
 	Partitions   int    `env:"EXECUTION_PARTITIONS" envDefault:"8" check:"min=1,max=256" help:"partitions of the execution log, fixed at creation"`
 	Replicas     int    `env:"NATS_REPLICAS" envDefault:"1" check:"min=1,max=5" help:"copies of every stream: 1, or 3 where there are three servers"`
-	MaxBytes     int64  `env:"EXECUTION_LOG_MAX_BYTES" envDefault:"2147483648" help:"size of the hot execution log over all partitions, in bytes; when full, new requests get 503"`
+	MaxBytes     int64  `env:"EXECUTION_LOG_MAX_BYTES" envDefault:"2147483648" help:"size of the hot execution log over all partitions, in bytes, when its streams are made; when full, new requests get 503"`
 	CreateLayout bool   `env:"NATS_CREATE_STREAMS" envDefault:"true" help:"create streams and buckets that do not exist"`
 
 	// InProcess connects to a server in this process instead of URL.

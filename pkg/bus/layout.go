@@ -100,7 +100,7 @@ func patiently(ctx context.Context, fn func() error) error {
 func (b *Bus) createStream(ctx context.Context, cfg jetstream.StreamConfig) error {
 	s, err := b.js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		s, err = b.js.Stream(ctx, cfg.Name) // made earlier, perhaps with other limits: what stands, stands
+		s, err = b.js.Stream(ctx, cfg.Name)
 	}
 	if err != nil {
 		return err
@@ -108,10 +108,25 @@ func (b *Bus) createStream(ctx context.Context, cfg jetstream.StreamConfig) erro
 	if err := b.checkPartitions(s); err != nil {
 		return err
 	}
+	if s, err = b.enlarge(ctx, s, cfg.MaxBytes); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	b.streams[cfg.Name] = s
 	b.mu.Unlock()
 	return nil
+}
+
+// enlarge gives a stream that was made earlier the room it is to have now. All other settings stand, and so does more
+// room. Only where the server is part of this process: elsewhere several services name a size, and none of them may
+// change what the log keeps; its administrator does.
+func (b *Bus) enlarge(ctx context.Context, s jetstream.Stream, maxBytes int64) (jetstream.Stream, error) {
+	cfg := s.CachedInfo().Config
+	if b.cfg.InProcess == nil || cfg.MaxBytes <= 0 || cfg.MaxBytes >= maxBytes {
+		return s, nil
+	}
+	cfg.MaxBytes = maxBytes
+	return b.js.UpdateStream(ctx, cfg)
 }
 
 // metaPartitions says in each partition's stream of how many it is one. Started with another

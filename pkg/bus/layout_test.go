@@ -64,7 +64,32 @@ func TestLayoutKeepsItsPartitions(t *testing.T) {
 		}
 	}
 	connect(t, s, func(c *bus.Config) { c.Partitions, c.CreateLayout = 4, false })
-	connect(t, s, func(c *bus.Config) { c.Partitions, c.MaxBytes = 4, 32<<20 }) // other limits: what stands, stands
+}
+
+// TestLayoutGrows: the log of a platform in one process can be made larger after all, and by nobody smaller.
+func TestLayoutGrows(t *testing.T) {
+	t.Parallel()
+	s, err := local.Start(local.Options{Dir: t.TempDir(), Addr: "127.0.0.1", Port: -1})
+	require.NoError(t, err)
+	t.Cleanup(s.Stop)
+	js, err := jetstream.New(rawConn(t, s))
+	require.NoError(t, err)
+	for _, c := range []struct{ asked, want int64 }{{32 << 20, 8 << 20}, {64 << 20, 16 << 20}, {32 << 20, 16 << 20}} {
+		connect(t, s, func(cfg *bus.Config) { cfg.Partitions, cfg.MaxBytes = 4, c.asked })
+		for p := range 4 {
+			stream, err := js.Stream(within(t), protocol.PartitionStream(p))
+			require.NoError(t, err)
+			require.Equal(t, c.want, stream.CachedInfo().Config.MaxBytes)
+			require.Equal(t, jetstream.DiscardNew, stream.CachedInfo().Config.Discard)
+			require.Equal(t, "4", stream.CachedInfo().Config.Metadata["agentflow.partitions"])
+		}
+	}
+	connect(t, s, func(cfg *bus.Config) {
+		cfg.Partitions, cfg.MaxBytes, cfg.InProcess, cfg.URL = 4, 128<<20, nil, s.ClientURL()
+	})
+	stream, err := js.Stream(within(t), protocol.PartitionStream(0))
+	require.NoError(t, err)
+	require.Equal(t, int64(16<<20), stream.CachedInfo().Config.MaxBytes, "a server elsewhere has an administrator")
 }
 
 func TestAnotherMakesTheStreams(t *testing.T) {
