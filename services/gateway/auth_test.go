@@ -138,6 +138,47 @@ func TestScopes(t *testing.T) {
 	require.Equal(t, 200, p.call(http.MethodGet, "/workflows", "", "X-API-Key", adminKey, "X-Tenant-ID", "acme").status)
 }
 
+// The scope admin is that of one tenant: its keys and its name. It is not the platform's own key.
+func TestAdminOfATenant(t *testing.T) {
+	p := start(t)
+	p.tenant("theirs")
+	admin := p.tenant("mine", "admin")
+	_, foreign := p.key("theirs")
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"GET", "/workflows", "", 200},
+		{"GET", "/keys", "", 200},
+		{"GET", "/keys?tenant_id=mine", "", 200},
+		{"POST", "/keys", `{"tenant_id":"mine","name":"x"}`, 201},
+		{"PUT", "/tenants/mine", `{"name":"ours"}`, 200},
+		{"PUT", "/tenants/mine", `{"limits":{"max_messages_per_second":0}}`, 403},
+		{"PUT", "/tenants/mine", `{"status":"active"}`, 403},
+		{"GET", "/tenants", "", 403},
+		{"POST", "/tenants", `{"id":"new"}`, 403},
+		{"GET", "/tenants/theirs", "", 403},
+		{"GET", "/tenants/nobody", "", 403},
+		{"PUT", "/tenants/theirs", `{"name":"x"}`, 403},
+		{"PUT", "/tenants/theirs", `{"status":"suspended"}`, 403},
+		{"POST", "/keys", `{"tenant_id":"theirs","name":"x"}`, 403},
+		{"GET", "/keys?tenant_id=theirs", "", 403},
+		{"GET", "/keys/" + foreign + "?tenant_id=theirs", "", 403},
+		{"PUT", "/keys/" + foreign + "?tenant_id=theirs", `{"name":"x"}`, 403},
+		{"POST", "/keys/" + foreign + "/rotate?tenant_id=theirs", "", 403},
+		{"DELETE", "/keys/" + foreign + "?tenant_id=theirs", "", 403},
+	} {
+		a := p.call(c.method, c.path, c.body, "X-API-Key", admin)
+		require.Equal(t, c.status, a.status, "%s %s: %s", c.method, c.path, a.body)
+	}
+	require.Equal(t, 403, p.call(http.MethodGet, "/workflows", "", "X-API-Key", admin, "X-Tenant-ID", "theirs").status)
+	require.Eventually(t, func() bool {
+		p.catalog.mu.Lock()
+		defer p.catalog.mu.Unlock()
+		return len(p.catalog.audit) > 0 && p.catalog.audit[0].Tenant == "mine"
+	}, waitFor, tick, "what was refused is in the audit of the key's tenant")
+}
+
 func TestTenantsApart(t *testing.T) {
 	p := start(t)
 	mine, theirs := p.tenant("mine"), p.tenant("theirs")

@@ -94,8 +94,8 @@ func (s *Server) actFor(c *fiber.Ctx, r *request) error {
 	if named == r.tenant {
 		return nil
 	}
-	if !r.who.Admin() {
-		return &protocol.Error{Code: protocol.CodeForbidden, Message: "this key belongs to another tenant than the one named by " + headerTenant}
+	if !r.who.Platform {
+		return s.notOwn(c.UserContext(), r, "this key belongs to another tenant than the one named by "+headerTenant)
 	}
 	t, ok := s.keys.Tenant(named)
 	if !ok {
@@ -114,6 +114,29 @@ func withTenant(r *request) error {
 		Code: protocol.CodeInvalid, Field: "header." + headerTenant,
 		Message: "the platform's own key belongs to no tenant: name one with the header " + headerTenant,
 	}
+}
+
+// ownTenant refuses what concerns another tenant than the key's, whether there is one of that name or not:
+// an admin of a tenant is told of no other. The platform's own key may name any.
+func (s *Server) ownTenant(ctx context.Context, r *request, t protocol.TenantID) error {
+	if r.who.Platform || t == r.tenant {
+		return nil
+	}
+	return s.notOwn(ctx, r, "this key is for its own tenant; others take the platform's own key")
+}
+
+// notOwn is the refusal of what concerns another tenant. It is noted in the audit of the key's own.
+func (s *Server) notOwn(ctx context.Context, r *request, message string) error {
+	s.auditDenied(ctx, r, errors.New(message))
+	return &protocol.Error{Code: protocol.CodeForbidden, Message: message}
+}
+
+// platformOnly refuses every key but the platform's own.
+func platformOnly(r *request, what string) error {
+	if r.who.Platform {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeForbidden, Message: what + " takes the platform's own key"}
 }
 
 // auditEvery spaces the records of one key's refusals: a client that keeps trying must not fill

@@ -124,7 +124,7 @@ func (s *Server) keyRoutes() {
 		OfTenant
 	},
 	) (*Versioned[Key], error) {
-		t, err := keyTenant(r, in.TenantID)
+		t, err := s.keyTenant(ctx, r, in.TenantID)
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +146,7 @@ func (s *Server) keyRoutes() {
 		OfTenant
 	},
 	) (*Output[Key], error) {
-		t, err := keyTenant(r, in.TenantID)
+		t, err := s.keyTenant(ctx, r, in.TenantID)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +156,7 @@ func (s *Server) keyRoutes() {
 }
 
 // keyTenant is the tenant whose key is meant. It becomes part of a subject, so it is checked.
-func keyTenant(r *request, named string) (protocol.TenantID, error) {
+func (s *Server) keyTenant(ctx context.Context, r *request, named string) (protocol.TenantID, error) {
 	t := protocol.TenantID(named)
 	if t == "" {
 		t = r.tenant
@@ -164,12 +164,15 @@ func keyTenant(r *request, named string) (protocol.TenantID, error) {
 	if t == "" {
 		return "", &protocol.Error{Code: protocol.CodeInvalid, Field: "query.tenant_id", Message: "name the tenant by tenant_id or " + headerTenant}
 	}
+	if err := s.ownTenant(ctx, r, t); err != nil {
+		return "", err
+	}
 	return t, t.Check()
 }
 
 func (s *Server) createKey(ctx context.Context, r *request, in *struct{ Body NewKey }) (*Output[ShownKey], error) {
 	b := in.Body
-	t, err := keyTenant(r, b.TenantID)
+	t, err := s.keyTenant(ctx, r, b.TenantID)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +207,7 @@ func (s *Server) listKeys(ctx context.Context, r *request, in *struct {
 	Status string `query:"status" enum:"active,revoked,expired"`
 },
 ) (*PageOutput[Key], error) {
-	t, err := keyTenant(r, in.TenantID)
+	t, err := s.keyTenant(ctx, r, in.TenantID)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +225,7 @@ func (s *Server) updateKey(ctx context.Context, r *request, in *struct {
 	Body KeyChange
 },
 ) (*Versioned[Key], error) {
-	t, err := keyTenant(r, in.TenantID)
+	t, err := s.keyTenant(ctx, r, in.TenantID)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +246,7 @@ func (s *Server) rotateKey(ctx context.Context, r *request, in *struct {
 	Body *KeyRotation
 },
 ) (*Output[ShownKey], error) {
-	t, err := keyTenant(r, in.TenantID)
+	t, err := s.keyTenant(ctx, r, in.TenantID)
 	if err != nil {
 		return nil, err
 	}

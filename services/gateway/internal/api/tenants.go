@@ -39,8 +39,11 @@ func tenantAnswer(t protocol.Tenant, err error) (*tenantOutput, error) {
 func (s *Server) tenantRoutes() {
 	register(s, operation{
 		id: "create-tenant", method: http.MethodPost, path: "/tenants", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
-		summary: "Create a tenant", status: http.StatusCreated, errors: []int{http.StatusConflict},
+		summary: "Create a tenant", description: "Takes the platform's own key.", status: http.StatusCreated, errors: []int{http.StatusConflict},
 	}, func(ctx context.Context, r *request, in *struct{ Body NewTenant }) (*Output[protocol.Tenant], error) {
+		if err := platformOnly(r, "creating tenants"); err != nil {
+			return nil, err
+		}
 		id := protocol.TenantID(in.Body.ID)
 		if err := id.Check(); err != nil {
 			return nil, err
@@ -49,12 +52,15 @@ func (s *Server) tenantRoutes() {
 	})
 	register(s, operation{
 		id: "list-tenants", method: http.MethodGet, path: "/tenants", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
-		summary: "List tenants", errors: []int{http.StatusUnprocessableEntity},
-	}, func(ctx context.Context, _ *request, in *struct {
+		summary: "List tenants", description: "Takes the platform's own key.", errors: []int{http.StatusUnprocessableEntity},
+	}, func(ctx context.Context, r *request, in *struct {
 		PageParams
 		Status string `query:"status" enum:"active,suspended"`
 	},
 	) (*PageOutput[protocol.Tenant], error) {
+		if err := platformOnly(r, "listing tenants"); err != nil {
+			return nil, err
+		}
 		list, err := ask(ctx, s, protocol.ListTenants, protocol.ListTenantsRequest{Page: in.page(), Status: in.Status})
 		if err != nil {
 			return nil, err
@@ -64,12 +70,17 @@ func (s *Server) tenantRoutes() {
 	register(s, operation{
 		id: "get-tenant", method: http.MethodGet, path: "/tenants/{id}", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
 		summary: "Get a tenant", errors: []int{http.StatusNotFound},
-	}, func(ctx context.Context, _ *request, in *struct{ TenantID }) (*tenantOutput, error) {
+	}, func(ctx context.Context, r *request, in *struct{ TenantID }) (*tenantOutput, error) {
+		if err := s.ownTenant(ctx, r, protocol.TenantID(in.ID)); err != nil {
+			return nil, err
+		}
 		return tenantAnswer(ask(ctx, s, protocol.GetTenant, protocol.GetTenantRequest{Tenant: protocol.TenantID(in.ID)}))
 	})
 	register(s, operation{
 		id: "update-tenant", method: http.MethodPut, path: "/tenants/{id}", tag: tagTenants, scope: protocol.ScopeAdmin, tenantless: true,
-		summary: "Change, suspend or reactivate a tenant", errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
+		summary:     "Change, suspend or reactivate a tenant",
+		description: "An admin of the tenant may change its name; its status and its limits take the platform's own key.",
+		errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 	}, func(ctx context.Context, r *request, in *struct {
 		TenantID
 		IfMatch
@@ -77,6 +88,15 @@ func (s *Server) tenantRoutes() {
 	},
 	) (*tenantOutput, error) {
 		id := protocol.TenantID(in.ID)
+		if err := s.ownTenant(ctx, r, id); err != nil {
+			return nil, err
+		}
+		if in.Body.Status != nil || in.Body.Limits != nil {
+			// Nobody lifts their own limits.
+			if err := platformOnly(r, "changing the status or the limits of a tenant"); err != nil {
+				return nil, err
+			}
+		}
 		if id.Check() != nil {
 			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is no such tenant"}
 		}
@@ -101,7 +121,7 @@ func (s *Server) listAudit(ctx context.Context, r *request, in *struct {
 },
 ) (*PageOutput[protocol.AuditRecord], error) {
 	list, err := ask(ctx, s, protocol.ListAudit, protocol.ListAuditRequest{
-		Tenant: r.tenant, All: r.tenant == "" && r.who.Admin(), Page: in.page(), Actor: in.Actor, Action: in.Action,
+		Tenant: r.tenant, All: r.tenant == "" && r.who.Platform, Page: in.page(), Actor: in.Actor, Action: in.Action,
 		Kind: protocol.CatalogKind(in.Kind), ID: in.ID, Since: moment(in.Since), Until: moment(in.Until),
 	})
 	if err != nil {
@@ -110,7 +130,7 @@ func (s *Server) listAudit(ctx context.Context, r *request, in *struct {
 	return pageOf(list, asIs[protocol.AuditRecord]), nil
 }
 
-// auditDenied writes down that a key which once was good was refused. The answer does not wait.
+// auditDenied writes down that a key which is good, or once was, was refused. The answer does not wait.
 func (s *Server) auditDenied(ctx context.Context, r *request, why error) {
 	if !s.denied.due(r.who.Actor, time.Now()) {
 		return

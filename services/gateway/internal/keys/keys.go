@@ -35,18 +35,17 @@ var (
 type Identity struct {
 	Tenant    protocol.TenantID
 	Actor     string // id of the key, "admin" for the platform's own, "anonymous" without one
+	Platform  bool   // it is the platform's own key, which may act for every tenant
 	Scopes    []string
 	Limits    *protocol.TenantLimits // of the tenant, nil for the defaults
 	KeyLimits *protocol.TenantLimits // of the key itself
 }
 
-// May tells whether the identity has a scope. Admin has them all.
+// May tells whether the identity has a scope. Admin has them all, of its own tenant: it could make
+// itself a key that has them.
 func (i *Identity) May(scope string) bool {
-	return slices.Contains(i.Scopes, scope) || i.Admin()
+	return slices.Contains(i.Scopes, scope) || slices.Contains(i.Scopes, protocol.ScopeAdmin)
 }
-
-// Admin tells whether the identity may act for every tenant.
-func (i *Identity) Admin() bool { return slices.Contains(i.Scopes, protocol.ScopeAdmin) }
 
 // follower is the part of the bus that tells of changes.
 type follower interface {
@@ -199,7 +198,7 @@ func digestOf(hexHash string) (digest, error) {
 func (b *Book) Identify(presented string) (Identity, error) {
 	hash := digest(sha256.Sum256([]byte(presented)))
 	if b.admin != nil && subtle.ConstantTimeCompare(hash[:], b.admin[:]) == 1 {
-		return Identity{Actor: "admin", Scopes: []string{protocol.ScopeAdmin}}, nil
+		return Identity{Actor: "admin", Platform: true, Scopes: []string{protocol.ScopeAdmin}}, nil
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()

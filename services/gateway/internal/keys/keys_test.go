@@ -42,7 +42,14 @@ func TestIdentify(t *testing.T) {
 	require.Equal(t, protocol.TenantID("t"), who.Tenant)
 	require.True(t, who.May(protocol.ScopeWorkflowsRead))
 	require.False(t, who.May(protocol.ScopeWorkflowsWrite))
-	require.False(t, who.Admin())
+	require.False(t, who.Platform)
+
+	k.Scopes = []string{protocol.ScopeAdmin}
+	put(b, protocol.KindKey, k.ID, k)
+	who, err = b.Identify(secret.Key)
+	require.NoError(t, err)
+	require.True(t, who.May(protocol.ScopeSourcesWrite))
+	require.False(t, who.Platform, "the admin of one tenant is not that of all")
 
 	tenant(b, protocol.StatusSuspended)
 	who, err = b.Identify(secret.Key)
@@ -61,7 +68,7 @@ func TestIdentify(t *testing.T) {
 	}
 	who, err = b.Identify("the admin key of this test")
 	require.NoError(t, err)
-	require.True(t, who.Admin())
+	require.True(t, who.Platform)
 	require.True(t, who.May(protocol.ScopeSourcesWrite))
 	require.Empty(t, who.Tenant)
 	_, err = NewBook("", zap.NewNop()).Identify("")
