@@ -129,7 +129,7 @@ func (e *Engine) conclude(r *run, a attempt) protocol.Event {
 	if a.err == nil {
 		return r.state.Complete(a.run, a.result, a.ended)
 	}
-	f := e.failure(a.err)
+	f := e.failure(r.key.Tenant, a.err)
 	n := &r.state.Plan.Nodes[a.run.Node]
 	var next time.Time
 	if !n.Pure {
@@ -142,8 +142,8 @@ func (e *Engine) conclude(r *run, a attempt) protocol.Event {
 }
 
 // failure says in the protocol's words why a node failed, without secrets.
-func (e *Engine) failure(err error) protocol.Failure {
-	f := protocol.Failure{Code: protocol.CodeNodeFailed, Message: e.mask(err.Error())}
+func (e *Engine) failure(t protocol.TenantID, err error) protocol.Failure {
+	f := protocol.Failure{Code: protocol.CodeNodeFailed, Message: e.mask(string(t), err.Error())}
 	var (
 		src      *source.Error
 		exceeded *limits.Exceeded

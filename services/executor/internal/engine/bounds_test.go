@@ -63,7 +63,7 @@ func TestAStateThatGrowsTooLargeEndsTheExecution(t *testing.T) {
 func TestABugEndsItsOwnExecutionAlone(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t)
-	p.mask = func(s string) string {
+	p.mask = func(_, s string) string {
 		// Where the failure of a node becomes an event: not in the node, whose panics are its own.
 		if strings.Contains(s, "404") && bytes.Contains(debug.Stack(), []byte("conclude")) {
 			panic("a bug")

@@ -50,7 +50,7 @@ type Engine struct {
 	outside node.Outside
 	queue   *limits.Queue
 	closer  closer
-	mask    func(string) string
+	mask    func(tenant, text string) string
 	plans   *workflow.Cache
 	log     *zap.Logger
 	reports reports // nil: none
@@ -76,7 +76,7 @@ type Parts struct {
 	Outside node.Outside
 	Queue   *limits.Queue
 	Limiter *limits.Client
-	Mask    func(string) string // takes secrets out of what will be stored
+	Mask    func(tenant, text string) string // takes secrets out of what will be stored
 	Log     *zap.Logger
 	Reports reports // nil: nobody is told of executions that fail
 }

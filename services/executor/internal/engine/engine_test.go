@@ -35,9 +35,9 @@ type platform struct {
 	t      testing.TB
 	server *local.Server
 	bus    *bus.Bus
-	mask   func(string) string  // of the executors; nil for that of their sources
-	gather *prometheus.Registry // of all executors
-	fuse   source.BreakerConfig // of the executors' sources
+	mask   func(_, _ string) string // of the executors; nil for that of their sources
+	gather *prometheus.Registry     // of all executors
+	fuse   source.BreakerConfig     // of the executors' sources
 
 	runtime *daemon.Runtime                 // of the executors; nil when nobody is told
 	outside func(node.Outside) node.Outside // what stands before their sources; nil for nothing

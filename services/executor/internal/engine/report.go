@@ -55,7 +55,7 @@ func (e *Engine) noteEnd(ctx context.Context, in node.Input, err error, took tim
 	}
 	data := map[string]any{"node": in.Node.ID, "type": in.Node.Type, "took_ms": took.Milliseconds()}
 	if err != nil {
-		data["error"] = e.mask(err.Error())
+		data["error"] = e.mask(in.Caller.Tenant, err.Error())
 	}
 	e.reports.Breadcrumb(ctx, "node", "ended", data)
 }

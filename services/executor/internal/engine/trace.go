@@ -27,5 +27,5 @@ func (e *Engine) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &protocol.Error{Code: e.failure(err).Code}
+	return &protocol.Error{Code: e.failure("", err).Code}
 }

@@ -32,6 +32,28 @@ type Masker struct {
 // NewMasker returns a masker that knows nothing yet.
 func NewMasker() *Masker { return &Masker{known: map[string]bool{}} }
 
+// Maskers is a masker for each tenant. What is masked in a text tells that it is a secret, and a token
+// endpoint chooses what its tokens are: neither is for the texts of another tenant.
+type Maskers struct {
+	mu       sync.Mutex
+	byTenant map[string]*Masker
+}
+
+// NewMaskers returns maskers that know nothing yet.
+func NewMaskers() *Maskers { return &Maskers{byTenant: map[string]*Masker{}} }
+
+// Of returns the masker of a tenant.
+func (m *Maskers) Of(tenant string) *Masker {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	of := m.byTenant[tenant]
+	if of == nil {
+		of = NewMasker()
+		m.byTenant[tenant] = of
+	}
+	return of
+}
+
 // Add makes the values, and the encoded forms of each, unreadable from now on.
 func (m *Masker) Add(values ...string) {
 	m.mu.RLock()

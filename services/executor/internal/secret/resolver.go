@@ -27,13 +27,13 @@ func (e *BoundError) Error() string {
 type Resolver struct {
 	policy Policy
 	lookup func(string) (string, bool)
-	masker *Masker
+	masks  *Maskers
 }
 
 // NewResolver reads variables through lookup under a policy. Every value it gives out is known to
-// the masker before the caller has it.
-func NewResolver(policy Policy, lookup func(string) (string, bool), masker *Masker) *Resolver {
-	return &Resolver{policy: policy, lookup: lookup, masker: masker}
+// the tenant's masker before the caller has it.
+func NewResolver(policy Policy, lookup func(string) (string, bool), masks *Maskers) *Resolver {
+	return &Resolver{policy: policy, lookup: lookup, masks: masks}
 }
 
 // Resolve answers the value of a variable for a tenant.
@@ -47,7 +47,7 @@ func (r *Resolver) Resolve(tenant, name string) (string, error) {
 	if !ok || value == "" {
 		return "", &MissingError{Name: name}
 	}
-	r.masker.Add(value)
+	r.masks.Of(tenant).Add(value)
 	return value, nil
 }
 

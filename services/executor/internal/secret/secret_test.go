@@ -100,7 +100,7 @@ func TestNoTwoTenantsShareAVariable(t *testing.T) {
 
 func TestSharedKeysAreBoundToTheirProvider(t *testing.T) {
 	lookup := func(name string) (string, bool) { return "value-of-" + name, true }
-	r := NewResolver(policy(t, ""), lookup, NewMasker())
+	r := NewResolver(policy(t, ""), lookup, NewMaskers())
 	require.NoError(t, r.CheckHost("OPENAI_API_KEY", "API.openai.com."))
 	require.NoError(t, r.CheckHost("AZURE_OPENAI_API_KEY", "mine.openai.azure.com"))
 	require.NoError(t, r.CheckHost("AGENTFLOW_SECRET_X", "anything.example"))
@@ -109,18 +109,19 @@ func TestSharedKeysAreBoundToTheirProvider(t *testing.T) {
 		require.ErrorAs(t, r.CheckHost("OPENAI_API_KEY", host), &bound, host)
 	}
 	require.Error(t, r.CheckHost("AZURE_OPENAI_API_KEY", "openai.azure.com.evil.example"))
-	listed := NewResolver(policy(t, "OPENAI_API_KEY"), lookup, NewMasker())
+	listed := NewResolver(policy(t, "OPENAI_API_KEY"), lookup, NewMaskers())
 	require.NoError(t, listed.CheckHost("OPENAI_API_KEY", "proxy.example"), "the operator has said so")
 }
 
 func TestResolve(t *testing.T) {
 	env := map[string]string{"TENANT_A_KEY": " planted-value\n", "TENANT_A_EMPTY": "  "}
-	masker := NewMasker()
-	r := NewResolver(policy(t, ""), func(name string) (string, bool) { v, ok := env[name]; return v, ok }, masker)
+	masks := NewMaskers()
+	r := NewResolver(policy(t, ""), func(name string) (string, bool) { v, ok := env[name]; return v, ok }, masks)
 	value, err := r.Resolve("a", "TENANT_A_KEY")
 	require.NoError(t, err)
 	require.Equal(t, "planted-value", value)
-	require.Equal(t, "got "+Mask, masker.Mask("got planted-value"))
+	require.Equal(t, "got "+Mask, masks.Of("a").Mask("got planted-value"))
+	require.Equal(t, "got planted-value", masks.Of("b").Mask("got planted-value"), "it would tell b a secret of a")
 	for _, name := range []string{"TENANT_A_NONE", "TENANT_A_EMPTY"} {
 		_, err = r.Resolve("a", name)
 		var missing *MissingError

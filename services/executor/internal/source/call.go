@@ -24,12 +24,13 @@ type call struct {
 	source   workflow.Source
 	config   config
 	provider string
+	masker   *secret.Masker // of the caller's tenant
 	seen     secret.Seen
 	logged   []zap.Field // what the debug log says beyond the usual
 }
 
 func (s *Sources) newCall(caller Caller, src workflow.Source) *call {
-	return &call{Sources: s, caller: caller, source: src, config: config(src.Config)}
+	return &call{Sources: s, caller: caller, source: src, config: config(src.Config), masker: s.masks.Of(caller.Tenant)}
 }
 
 // secret resolves a variable that the field of the source's config names. host is where the value

@@ -33,7 +33,7 @@ func (s *Sources) Test(ctx context.Context, caller Caller, src workflow.Source) 
 	defer cancel()
 	began := time.Now()
 	if problems := Check(src); len(problems) > 0 {
-		return TestResult{Stage: StageConfig, Message: s.Mask(problems[0].Message), Latency: time.Since(began)}
+		return TestResult{Stage: StageConfig, Message: s.Mask(caller.Tenant, problems[0].Message), Latency: time.Since(began)}
 	}
 	c := s.newCall(caller, src)
 	err := c.own(ctx, c.probe(ctx))

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/agentflow/agentflow/pkg/workflow"
+	"github.com/agentflow/agentflow/services/executor/internal/secret"
 )
 
 // everyCall makes each kind of call with a source and answers what came back, as text.
@@ -173,4 +174,27 @@ func TestASecretThatIsUsedIsNeverSaid(t *testing.T) {
 		require.NotContains(t, b.logs.String(), "planted")
 		require.Contains(t, b.logs.String(), "outside call")
 	}
+}
+
+// What masks the texts of one tenant does nothing to those of another: there it would tell that a word is a
+// secret, and a token endpoint could blank out any word it likes.
+func TestSecretsOfOneTenantAreWordsToAnother(t *testing.T) {
+	base := startServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			writeJSON(w, 200, `{"access_token":"credentials","expires_in":3600}`)
+			return
+		}
+		writeJSON(w, 401, `{"said":"wonderland"}`)
+	})
+	b := newBench(t, map[string]string{"TENANT_ACME_ID": "wonderland", "TENANT_ACME_SECRET": "planted"})
+	_, err := b.Call(t.Context(), caller(), apiSource(base, "auth_type", "oauth2", "token_url", base+"/token",
+		"client_id_env", "TENANT_ACME_ID", "client_secret_env", "TENANT_ACME_SECRET"), HTTPRequest{})
+	require.ErrorContains(t, err, "check the "+secret.Mask)
+	require.NotContains(t, err.Error(), "wonderland")
+	other := caller()
+	other.Tenant = "globex"
+	_, err = b.Call(t.Context(), other, apiSource(base), HTTPRequest{})
+	require.ErrorContains(t, err, "check the credentials")
+	require.ErrorContains(t, err, "wonderland")
+	require.Equal(t, "wonderland", b.Mask("globex", "wonderland"))
 }

@@ -95,7 +95,7 @@ type Sources struct {
 	tracer    trace.Tracer
 	guard     *egress.Guard
 	resolver  *secret.Resolver
-	masker    *secret.Masker
+	masks     *secret.Maskers
 	transport *http.Transport // its connection pools are per host
 	apiHTTP   *http.Client
 	llmHTTP   *http.Client // the same transport with the providers' larger cap
@@ -143,7 +143,7 @@ func New(cfg Config) (*Sources, error) {
 	if cfg.Tracer == nil {
 		cfg.Tracer = noop.NewTracerProvider()
 	}
-	masker := secret.NewMasker()
+	masks := secret.NewMaskers()
 	transport := guard.Transport()
 	return &Sources{
 		cfg:       cfg,
@@ -151,8 +151,8 @@ func New(cfg Config) (*Sources, error) {
 		log:       cfg.Logger,
 		tracer:    cfg.Tracer.Tracer("agentflow/source"),
 		guard:     guard,
-		masker:    masker,
-		resolver:  secret.NewResolver(policy, cfg.LookupEnv, masker),
+		masks:     masks,
+		resolver:  secret.NewResolver(policy, cfg.LookupEnv, masks),
 		apiHTTP:   guard.Client(transport, cfg.MaxResponseBytes),
 		llmHTTP:   guard.Client(headTransport{transport}, maxProviderBytes),
 		bases: map[string]string{
@@ -176,5 +176,5 @@ func (s *Sources) Close() error {
 	return err
 }
 
-// Mask replaces every secret value this process has resolved so far.
-func (s *Sources) Mask(text string) string { return s.masker.Mask(text) }
+// Mask replaces every secret value that this process has resolved for a tenant so far.
+func (s *Sources) Mask(tenant, text string) string { return s.masks.Of(tenant).Mask(text) }
