@@ -135,7 +135,8 @@ func Forms(value string) []string {
 		encoder.SetEscapeHTML(html)
 		if encoder.Encode(value) == nil {
 			text := strings.TrimSuffix(quoted.String(), "\n")
-			forms = append(forms, text[1:len(text)-1])
+			text = text[1 : len(text)-1]
+			forms = append(forms, text, strings.ReplaceAll(text, "/", `\/`)) // PHP escapes slashes too
 		}
 	}
 	slices.Sort(forms)

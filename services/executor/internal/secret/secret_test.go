@@ -142,6 +142,7 @@ func TestMaskerKnowsEveryForm(t *testing.T) {
 		value, url.QueryEscape(value), url.PathEscape(value), strings.ReplaceAll(value, `"`, `\"`),
 		base64.StdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)),
 		base64.StdEncoding.EncodeToString([]byte("user:" + value)),
+		`p@ss\/w\"ord+1 2&3=é`, // as PHP writes JSON
 	} {
 		require.Equal(t, "<"+Mask+">", m.Mask("<"+form+">"), form)
 	}

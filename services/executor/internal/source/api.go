@@ -175,7 +175,7 @@ func (c *call) answer(ctx context.Context, resp *http.Response, mode string) (HT
 	if !out.Success {
 		// What the peer says about its failure is worth having, and no reason to fail twice.
 		text := c.seen.Mask(raw)
-		out.Data = lenientData(text, contentType)
+		out.Data = c.lenientData(text, contentType)
 		return out, statusError(resp.StatusCode, resp.Header, "", statusMessage(resp.StatusCode), text)
 	}
 	out.Data, err = c.data(ctx, raw, contentType, mode)

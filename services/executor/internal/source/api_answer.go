@@ -28,7 +28,7 @@ func (c *call) data(ctx context.Context, raw, contentType, mode string) (any, er
 		mode = modeOf(raw, media)
 		if mode == answerJSON {
 			// A server that labels its error page as JSON is common, and no reason to lose the page.
-			if v, err := decodeJSON(c.seen.Mask(raw)); err == nil {
+			if v, err := c.decodeMasked(raw); err == nil {
 				return v, nil
 			}
 			mode = answerText
@@ -39,7 +39,7 @@ func (c *call) data(ctx context.Context, raw, contentType, mode string) (any, er
 		if strings.TrimSpace(raw) == "" {
 			return nil, nil
 		}
-		v, err := decodeJSON(c.seen.Mask(raw))
+		v, err := c.decodeMasked(raw)
 		if err != nil {
 			return nil, &Error{
 				Class: ClassFormat, Message: "the answer is not JSON; use response text if it need not be",
@@ -53,10 +53,38 @@ func (c *call) data(ctx context.Context, raw, contentType, mode string) (any, er
 		if media == "" {
 			media = http.DetectContentType([]byte(raw[:min(len(raw), 512)]))
 		}
-		return c.binary(ctx, raw, media)
+		return c.binary(ctx, c.seen.Mask(raw), media)
 	default:
 		return nil, c.invalid("response %.20q is not one of auto, json, text, binary", mode)
 	}
+}
+
+// decodeMasked decodes an answer without the call's secrets. Escaped as \u0061 a secret shows only when it is decoded.
+func (c *call) decodeMasked(raw string) (any, error) {
+	v, err := decodeJSON(c.seen.Mask(raw))
+	if err != nil || !c.seen.Any() || !strings.Contains(raw, `\u`) {
+		return v, err
+	}
+	return c.masked(v), nil
+}
+
+// masked is a decoded value without the call's secrets.
+func (c *call) masked(v any) any {
+	switch v := v.(type) {
+	case string:
+		return c.seen.Mask(v)
+	case []any:
+		for i := range v {
+			v[i] = c.masked(v[i])
+		}
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, item := range v {
+			out[c.seen.Mask(key)] = c.masked(item)
+		}
+		return out
+	}
+	return v
 }
 
 // modeOf guesses how to read an answer.
@@ -111,10 +139,10 @@ func encodeBase64(raw string) string {
 }
 
 // lenientData reads the body of a failure: JSON when it is, else its text, bounded.
-func lenientData(text, contentType string) any {
+func (c *call) lenientData(text, contentType string) any {
 	media, _, _ := mime.ParseMediaType(contentType)
 	if isJSONType(media) {
-		if v, err := decodeJSON(text); err == nil {
+		if v, err := c.decodeMasked(text); err == nil {
 			return v
 		}
 	}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -197,4 +198,35 @@ func TestSecretsOfOneTenantAreWordsToAnother(t *testing.T) {
 	require.ErrorContains(t, err, "check the credentials")
 	require.ErrorContains(t, err, "wonderland")
 	require.Equal(t, "wonderland", b.Mask("globex", "wonderland"))
+}
+
+// A peer's encoder may escape more than it must, and bytes may hold a secret as well as a text.
+func TestASecretIsMaskedHoweverItIsEncoded(t *testing.T) {
+	answers := map[string]func(http.ResponseWriter){
+		"json": func(w http.ResponseWriter) {
+			writeJSON(w, 200, `{"\u0070lanted\/\u0073ecret":["\u0070lanted\/\u0073ecret"]}`)
+		},
+		"json without its type": func(w http.ResponseWriter) {
+			_, _ = w.Write([]byte(`["planted\/secret", "\u0070lanted/secret"]`))
+		},
+		"bytes": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			_, _ = w.Write([]byte("\x00planted/secret"))
+		},
+	}
+	for name, answer := range answers {
+		base := startServer(t, func(w http.ResponseWriter, _ *http.Request) { answer(w) })
+		b := newBench(t, map[string]string{"TENANT_ACME_KEY": "planted/secret"})
+		resp, err := b.Call(t.Context(), caller(), apiSource(base, "api_key_env", "TENANT_ACME_KEY"), HTTPRequest{})
+		require.NoError(t, err, name)
+		said := toJSON(t, resp)
+		if data, ok := resp.Data.(Binary); ok {
+			plain, err := base64.StdEncoding.DecodeString(data.Data)
+			require.NoError(t, err)
+			said = string(plain)
+			require.Equal(t, len(plain), data.Size)
+		}
+		require.NotContains(t, said, "planted", name)
+		require.Contains(t, said, secret.Mask, name)
+	}
 }
