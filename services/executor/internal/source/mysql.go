@@ -100,7 +100,7 @@ type mysqlPool struct {
 }
 
 func (*mysqlPool) dialect() dialect {
-	return dialect{name: "mysql", backslash: true, doubleStrings: true, hashComments: true}
+	return dialect{name: "mysql", backslash: true, doubleStrings: true, hashComments: true, spacedDashes: true}
 }
 
 func (p *mysqlPool) close() error { return p.db.Close() }

@@ -42,6 +42,7 @@ func TestBind(t *testing.T) {
 		"jsonb question":     {QueryRequest{Template: "select x ? 'k' where id = {id}"}, pgDialect, "select x ? 'k' where id = $1", []any{json.Number("7")}},
 		"dollar quotes":      {QueryRequest{Template: "select $x$ ' ; {{ $x$, $$--$$, {id}"}, pgDialect, "select $x$ ' ; {{ $x$, $$--$$, $1", []any{json.Number("7")}},
 		"comments":           {QueryRequest{Template: "select 1 -- {id}; '\n, /* {id} /* ' */ ; */ {id}"}, pgDialect, "select 1  \n,   $1", []any{json.Number("7")}},
+		"mysql dashes":       {QueryRequest{Template: "select {id}--1, 2 -- {id}\n--\tx\n--"}, myDialect, "select ?--1, 2  \n \n ", []any{json.Number("7")}},
 		"comment as space":   {QueryRequest{Query: "select/**/1"}, pgDialect, "select 1", nil},
 		"escape string":      {QueryRequest{Template: `select E'\';', {id}`}, pgDialect, `select E'\';', $1`, []any{json.Number("7")}},
 		"array literal":      {QueryRequest{Template: "select '{1,2}'::int[], '{red}'::text[], {id}"}, pgDialect, "select '{1,2}'::int[], '{red}'::text[], $1", []any{json.Number("7")}},

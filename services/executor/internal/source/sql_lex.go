@@ -9,6 +9,7 @@ type dialect struct {
 	backslash     bool // a backslash escapes inside a plain string
 	doubleStrings bool // "..." is a string, not an identifier
 	hashComments  bool
+	spacedDashes  bool // -- begins a comment only before a space: 5--1 is 6
 	dollarQuotes  bool
 	nested        bool // /* */ comments nest
 }
@@ -68,7 +69,7 @@ func lex(sql string, d dialect) []token {
 			quote := i + strings.IndexByte(sql[i:], '\'')
 			end = quoted(sql, quote, c == 'e' || c == 'E' || d.backslash)
 			emit(tokenRaw, i, end, 0)
-		case strings.HasPrefix(sql[i:], "--"), d.hashComments && c == '#':
+		case strings.HasPrefix(sql[i:], "--") && (!d.spacedDashes || i+2 == len(sql) || sql[i+2] <= ' '), d.hashComments && c == '#':
 			if end = strings.IndexByte(sql[i:], '\n'); end < 0 {
 				end = len(sql)
 			} else {
