@@ -108,6 +108,34 @@ func TestLimitsOfRecords(t *testing.T) {
 	}, waitFor, tick)
 }
 
+// TestHeadersOfBothLimits: a client under a limit of its key and one of its tenant is told of both, and of the nearest.
+func TestHeadersOfBothLimits(t *testing.T) {
+	p := start(t, func(c *gateway.Config) { c.RequestsPerMinute = 100 })
+	l := p.limiter(50)
+	p.tenant("acme")
+	key, id := p.key("acme")
+	p.catalog.mu.Lock()
+	k, _ := p.catalog.docs[place(protocol.KindKey, "acme", id)].(protocol.Key)
+	p.catalog.mu.Unlock()
+	few := 7
+	k.Limits = &protocol.TenantLimits{RequestsPerMinute: &few}
+	p.catalog.put(protocol.KindKey, "acme", id, "key_updated.v1", k)
+	require.Eventually(t, func() bool {
+		l.mu.Lock()
+		l.left["acme requests-"+id] = 2
+		l.mu.Unlock()
+		return p.call(http.MethodGet, "/workflows", "", "X-API-Key", key).header.Get("X-RateLimit-Limit") == "7"
+	}, waitFor, tick)
+	l.mu.Lock()
+	l.left["acme requests-"+id], l.left["acme requests"] = 2, 30
+	l.mu.Unlock()
+	a := p.call(http.MethodGet, "/workflows", "", "X-API-Key", key)
+	require.Equal(t, 200, a.status)
+	require.Equal(t, `"key_requests_per_minute";q=7;w=60, "requests_per_minute";q=100;w=60`, a.header.Get("RateLimit-Policy"))
+	require.Equal(t, `"key_requests_per_minute";r=1;t=2, "requests_per_minute";r=29;t=2`, a.header.Get("RateLimit"))
+	require.Equal(t, "1", a.header.Get("X-RateLimit-Remaining"))
+}
+
 // TestWithoutLimiter checks that a limiter that is away lets everything pass, as the policy says.
 func TestWithoutLimiter(t *testing.T) {
 	p := start(t, withoutKeys, func(c *gateway.Config) { c.RequestsPerMinute = 100 })

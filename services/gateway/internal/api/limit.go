@@ -31,27 +31,35 @@ func (s *Server) limit(c *fiber.Ctx, r *request) error {
 	if s.gate == nil || r.tenant == "" {
 		return nil
 	}
-	if own := bandwidth(r.who.KeyLimits, workflow.Bandwidth{}); own != (workflow.Bandwidth{}) {
-		if err := s.pass(c, r, keyQueue+r.who.Actor, own); err != nil {
-			return err
-		}
+	counts, err := s.pass(c, r, nil, "key_", keyQueue+r.who.Actor, bandwidth(r.who.KeyLimits, workflow.Bandwidth{}))
+	if err == nil {
+		counts, err = s.pass(c, r, counts, "", tenantQueue, bandwidth(r.who.Limits, s.opts.Limits))
 	}
-	return s.pass(c, r, tenantQueue, bandwidth(r.who.Limits, s.opts.Limits))
+	limitHeaders(c, counts)
+	return err
 }
 
-func (s *Server) pass(c *fiber.Ctx, r *request, queue string, room workflow.Bandwidth) error {
+// counted is what was asked for under some limits, and the answer.
+type counted struct {
+	prefix string // of the metrics' names
+	room   workflow.Bandwidth
+	grant  protocol.Grant
+}
+
+// pass asks one queue, and adds what it answered to the counts.
+func (s *Server) pass(c *fiber.Ctx, r *request, counts []counted, prefix, queue string, room workflow.Bandwidth) ([]counted, error) {
 	if room.MaxMessagesPerSecond == 0 && room.MaxRequestsPerMinute == 0 {
-		return nil
+		return counts, nil
 	}
 	grant, err := s.gate.Ask(c.UserContext(), protocol.AcquireRequest{Tenant: r.tenant, Queue: queue, Limits: room, Messages: 1, Requests: 1})
 	if err != nil {
-		return err
+		return counts, err
 	}
-	limitHeaders(c, room, grant)
+	counts = append(counts, counted{prefix, room, grant})
 	if grant.Granted {
-		return nil
+		return counts, nil
 	}
-	return &protocol.Error{
+	return counts, &protocol.Error{
 		Code: protocol.CodeRateLimited, RetryAfterMS: grant.RetryAfterMS,
 		Message: "the limit on " + strings.ReplaceAll(string(grant.LimitingMetric), "_", " ") + " is used up; try again after the time in Retry-After",
 	}
@@ -80,35 +88,40 @@ func bandwidth(own *protocol.TenantLimits, defaults workflow.Bandwidth) workflow
 
 // limitHeaders says what the limits are and what is left of them: in the form of the standard's
 // draft, and in the older one for the limit that is nearest.
-func limitHeaders(c *fiber.Ctx, room workflow.Bandwidth, g protocol.Grant) {
+func limitHeaders(c *fiber.Ctx, counts []counted) {
 	var policies, states []string
 	nearest := int64(-1)
-	for _, m := range []struct {
-		metric protocol.Metric
-		quota  int
-		window int // seconds
-	}{
-		{protocol.MetricMessages, room.MaxMessagesPerSecond, 1},
-		{protocol.MetricRequests, room.MaxRequestsPerMinute, 60},
-	} {
-		if m.quota == 0 {
-			continue
-		}
-		policies = append(policies, `"`+string(m.metric)+`";q=`+strconv.Itoa(m.quota)+`;w=`+strconv.Itoa(m.window))
-		left, known := g.Remaining[m.metric]
-		if !known || left < 0 {
-			continue
-		}
-		reset := (g.ResetMS[m.metric] + 999) / 1000
-		states = append(states, `"`+string(m.metric)+`";r=`+strconv.FormatInt(left, 10)+`;t=`+strconv.FormatInt(reset, 10))
-		if nearest < 0 || left < nearest {
-			nearest = left
-			c.Set("X-RateLimit-Limit", strconv.Itoa(m.quota))
-			c.Set("X-RateLimit-Remaining", strconv.FormatInt(left, 10))
-			c.Set("X-RateLimit-Reset", strconv.FormatInt(reset, 10))
+	for _, n := range counts {
+		for _, m := range []struct {
+			metric protocol.Metric
+			quota  int
+			window int // seconds
+		}{
+			{protocol.MetricMessages, n.room.MaxMessagesPerSecond, 1},
+			{protocol.MetricRequests, n.room.MaxRequestsPerMinute, 60},
+		} {
+			if m.quota == 0 {
+				continue
+			}
+			name := `"` + n.prefix + string(m.metric) + `"`
+			policies = append(policies, name+";q="+strconv.Itoa(m.quota)+";w="+strconv.Itoa(m.window))
+			left, known := n.grant.Remaining[m.metric]
+			if !known || left < 0 {
+				continue
+			}
+			reset := (n.grant.ResetMS[m.metric] + 999) / 1000
+			states = append(states, name+";r="+strconv.FormatInt(left, 10)+";t="+strconv.FormatInt(reset, 10))
+			if nearest < 0 || left < nearest {
+				nearest = left
+				c.Set("X-RateLimit-Limit", strconv.Itoa(m.quota))
+				c.Set("X-RateLimit-Remaining", strconv.FormatInt(left, 10))
+				c.Set("X-RateLimit-Reset", strconv.FormatInt(reset, 10))
+			}
 		}
 	}
-	c.Set("RateLimit-Policy", strings.Join(policies, ", "))
+	if len(policies) > 0 {
+		c.Set("RateLimit-Policy", strings.Join(policies, ", "))
+	}
 	if len(states) > 0 {
 		c.Set("RateLimit", strings.Join(states, ", "))
 	}
