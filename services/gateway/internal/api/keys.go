@@ -41,19 +41,28 @@ type KeyChange struct {
 
 // Expiry is a moment, or null for never; it knows whether it was given at all.
 type Expiry struct {
-	given bool
-	at    time.Time
+	given, never bool
+	at           time.Time
 }
 
 // UnmarshalJSON reads what the schema has let through.
 func (e *Expiry) UnmarshalJSON(b []byte) error {
-	e.given = true
+	e.given, e.never = true, string(b) == "null"
 	return json.Unmarshal(b, &e.at)
 }
 
 // Schema is that of a time that may be null.
 func (Expiry) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Nullable: true}
+}
+
+// end is the moment at which a key expires. The year 1, which many programs write where they have no time, is long past
+// like any other; as no time at all it would mean never.
+func end(at time.Time) protocol.Time {
+	if t := protocol.At(at); !t.IsZero() {
+		return t
+	}
+	return protocol.At(time.Unix(0, 0))
 }
 
 // KeyRotation is the body that gives a key a new secret.
@@ -178,7 +187,7 @@ func (s *Server) createKey(ctx context.Context, r *request, in *struct{ Body New
 	}
 	data := protocol.CreateKey{Name: b.Name, Scopes: b.Scopes, Limits: b.Limits}
 	if b.ExpiresAt != nil {
-		data.ExpiresAt = moment(*b.ExpiresAt)
+		data.ExpiresAt = end(*b.ExpiresAt)
 	}
 	secret := keys.NewSecret()
 	data.Hash, data.Prefix = secret.Hash, secret.Prefix
@@ -231,10 +240,10 @@ func (s *Server) updateKey(ctx context.Context, r *request, in *struct {
 	}
 	data := protocol.UpdateKey{ID: in.ID, Name: in.Body.Name, Scopes: in.Body.Scopes, Limits: in.Body.Limits, IfMatch: in.version}
 	switch e := in.Body.ExpiresAt; {
-	case e.given && e.at.IsZero():
+	case e.never:
 		data.NeverExpires = true
 	case e.given:
-		at := moment(e.at)
+		at := end(e.at)
 		data.ExpiresAt = &at
 	}
 	return keyAnswer(command[protocol.Key](ctx, s, r, t, protocol.VerbKeyUpdate, data))
