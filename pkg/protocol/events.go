@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 
 	"github.com/mailru/easyjson"
 	"github.com/mailru/easyjson/jlexer"
@@ -186,6 +187,25 @@ func (f Failure) Error() string {
 		return f.Message
 	}
 	return "node " + f.Node + ": " + f.Message
+}
+
+// Failure is how the end by a deadline reads as an error.
+func (e TimedOut) Failure() Failure {
+	who := "the execution"
+	if e.Scope == ScopeNode {
+		who = "node " + e.Node
+	}
+	message := who + " did not end within its time (" + strconv.FormatInt(e.ElapsedMS, 10) + " ms)"
+	return Failure{Code: CodeTimedOut, Message: message, Node: e.Node}
+}
+
+// Failure is how the end by request reads as an error.
+func (e Cancelled) Failure() Failure {
+	message := "cancelled"
+	if e.Reason != "" {
+		message += ": " + e.Reason
+	}
+	return Failure{Code: CodeCancelled, Message: message}
 }
 
 // EventType names the event on the wire.

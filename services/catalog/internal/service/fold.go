@@ -2,7 +2,6 @@ package service
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/agentflow/agentflow/pkg/execution"
@@ -88,18 +87,12 @@ func foldEvent(x *postgres.Execution, stamped protocol.Stamped, seq uint64) {
 		finish(x, execution.Failed, stamped.At, e.State, e.Totals)
 	case protocol.TimedOut:
 		x.Timeout = &protocol.ExecutionTimeout{Scope: e.Scope, Node: e.Node, ElapsedMS: e.ElapsedMS}
-		message := fmt.Sprintf("the execution did not end within its time (%d ms)", e.ElapsedMS)
-		if e.Scope == protocol.ScopeNode {
-			message = fmt.Sprintf("node %s did not end within its time (%d ms)", e.Node, e.ElapsedMS)
-		}
-		x.Error = &protocol.Failure{Code: protocol.CodeTimedOut, Message: message, Node: e.Node}
+		failure := e.Failure()
+		x.Error = &failure
 		finish(x, execution.TimedOut, stamped.At, e.State, e.Totals)
 	case protocol.Cancelled:
-		message := "cancelled"
-		if e.Reason != "" {
-			message += ": " + e.Reason
-		}
-		x.Error = &protocol.Failure{Code: protocol.CodeCancelled, Message: message}
+		failure := e.Failure()
+		x.Error = &failure
 		finish(x, execution.Cancelled, stamped.At, e.State, e.Totals)
 	}
 }

@@ -3,12 +3,14 @@ package history
 import (
 	"encoding/json"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/agentflow/agentflow/pkg/protocol"
 )
 
-// fold builds what clients see of an execution from its events.
+// fold builds what clients see of an execution from its events: the same as catalog's tables hold, so that an
+// answer does not change when the execution leaves the log.
 type fold struct {
 	execution *protocol.Execution
 	input     protocol.Object
@@ -56,8 +58,12 @@ func (f *fold) apply(rec protocol.Record) {
 			f.end("FAILED", s.At, ev.State, ev.Totals)
 		case protocol.TimedOut:
 			e.Timeout = &protocol.ExecutionTimeout{Scope: ev.Scope, Node: ev.Node, ElapsedMS: ev.ElapsedMS}
+			failure := ev.Failure()
+			e.Error = &failure
 			f.end("TIMED_OUT", s.At, ev.State, ev.Totals)
 		case protocol.Cancelled:
+			failure := ev.Failure()
+			e.Error = &failure
 			f.end("CANCELLED", s.At, ev.State, ev.Totals)
 		}
 	}
@@ -77,7 +83,8 @@ func carriedFrom(c protocol.Carried) protocol.Time {
 func (f *fold) requested(r protocol.Requested, at protocol.Time) {
 	e := f.execution
 	e.WorkflowID, e.WorkflowVersion, e.WorkflowName = r.WorkflowID, r.WorkflowVersion, r.WorkflowName
-	e.Tags, e.Actor, e.RequestID, e.RerunOf, e.SpecHash = r.Tags, r.Actor, r.RequestID, r.RerunOf, r.SpecHash
+	e.Actor, e.RequestID, e.RerunOf, e.SpecHash = r.Actor, r.RequestID, r.RerunOf, r.SpecHash
+	e.Tags = slices.Compact(slices.Sorted(slices.Values(r.Tags)))
 	e.CreatedAt, e.Deadline = at, r.Deadline
 	f.input = r.Input
 }
@@ -141,6 +148,14 @@ func (f *fold) end(status string, at protocol.Time, state protocol.Object, t pro
 	ms, seconds := t.DurationMS, float64(t.DurationMS)/1000
 	e.DurationMS, e.DurationSeconds = &ms, &seconds
 	f.final = state
+	for i := range e.Nodes {
+		n := &e.Nodes[i]
+		// What still waited for its next try will not get it.
+		n.RetryAt, n.Queue, n.Metric = protocol.Time{}, "", ""
+		if n.Status == protocol.NodeRetryingStatus {
+			n.Status = protocol.NodeFailedStatus
+		}
+	}
 }
 
 // close tidies what JSON must not carry.

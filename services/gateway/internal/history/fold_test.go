@@ -71,19 +71,33 @@ func TestFoldEnds(t *testing.T) {
 		"COMPLETED": protocol.Completed{State: state, Totals: totals},
 		"FAILED":    protocol.Failed{Error: protocol.Failure{Code: protocol.CodeLoopLimit}, State: state, Totals: totals},
 		"TIMED_OUT": protocol.TimedOut{Scope: protocol.ScopeNode, Node: "m", State: state, Totals: totals},
-		"CANCELLED": protocol.Cancelled{State: state, Totals: totals},
+		"CANCELLED": protocol.Cancelled{Reason: "enough", State: state, Totals: totals},
 	} {
 		e := &protocol.Execution{}
-		f := folded(e, commits(protocol.Requested{}, end, protocol.Failed{}, protocol.NodeCompleted{Node: "late"}))
+		f := folded(e, commits(
+			protocol.Requested{Tags: []string{"b", "a", "b"}},
+			protocol.NodeFailed{Node: "m", Attempt: 1, NextTryAt: protocol.At(begin.Add(time.Minute))},
+			protocol.NodeRateLimited{Node: "n", Queue: "q", Metric: protocol.MetricTokens, RetryAt: protocol.At(begin.Add(time.Minute))},
+			end, protocol.Failed{}, protocol.NodeCompleted{Node: "late"},
+		))
 		require.Equal(t, status, e.Status, "what comes after the end changes nothing")
-		require.Empty(t, e.Nodes)
+		require.Equal(t, []string{"a", "b"}, e.Tags)
+		require.Len(t, e.Nodes, 2)
+		require.Equal(t, protocol.NodeFailedStatus, e.Nodes[0].Status, "what waited for its next try will not get it")
+		require.Zero(t, e.Nodes[0].RetryAt)
+		require.Zero(t, e.Nodes[1].RetryAt)
+		require.Empty(t, e.Nodes[1].Queue+string(e.Nodes[1].Metric))
 		require.EqualValues(t, "1.50", e.Cost)
 		require.EqualValues(t, 1500, *e.DurationMS)
 		require.InDelta(t, 1.5, *e.DurationSeconds, 0)
-		require.Equal(t, begin.Add(time.Second), e.CompletedAt.Time)
+		require.Equal(t, begin.Add(3*time.Second), e.CompletedAt.Time)
 		require.False(t, f.final.IsZero())
-		require.Equal(t, status == "FAILED", e.Error != nil)
 		require.Equal(t, status == "TIMED_OUT", e.Timeout != nil)
+		require.Equal(t, status == "COMPLETED", e.Error == nil)
+		if e.Error != nil {
+			want := map[string]string{"FAILED": "", "TIMED_OUT": "node m did not end within its time (0 ms)", "CANCELLED": "cancelled: enough"}
+			require.Equal(t, want[status], e.Error.Message)
+		}
 	}
 }
 
