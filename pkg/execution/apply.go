@@ -76,7 +76,7 @@ func (s *State) completed(e protocol.NodeCompleted, at time.Time) {
 	if !ok {
 		return
 	}
-	s.Status = Running
+	s.Status, s.Deliveries = Running, 0
 	delta, err := e.Delta.Values()
 	if err != nil {
 		s.missing = append(s.missing, "result of node "+e.Node+": "+err.Error())
@@ -127,7 +127,7 @@ func (s *State) failed(e protocol.NodeFailed, at time.Time) {
 	if !e.NextTryAt.IsZero() && e.Attempt <= node.attempt {
 		return // that attempt has failed before
 	}
-	s.Status = Running
+	s.Status, s.Deliveries = Running, 0
 	node.attempt = e.Attempt
 	node.last = &e.Error
 	node.limited = nil

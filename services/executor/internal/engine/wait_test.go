@@ -112,6 +112,24 @@ func aCarriedWait(t *testing.T, wait time.Duration) (stillWaited bool) {
 	return true
 }
 
+// TestManyWaitsAreNoPoison: an execution that waits for its retries more often than executors may die over it is
+// taken up each time, and each time gets further.
+func TestManyWaitsAreNoPoison(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	c := newCalls(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/x" && n < 5 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{}`))
+	})
+	p.executor(engine.Config{LongWait: time.Nanosecond, Takeovers: 2})
+	events := p.history(p.request(parallel(c.URL, `,"retry":{"max_attempts":5,"initial_interval":0.2,"max_interval":0.2}`), `{}`, nil))
+	require.IsType(t, protocol.Completed{}, events[len(events)-1], names(events))
+	require.Equal(t, map[string]int{"x/0": 5, "y/0": 1}, c.seen())
+}
+
 // TestAWaitIsCancelledAtOnce: nobody runs it, so the cancel itself is the job that ends it.
 func TestAWaitIsCancelledAtOnce(t *testing.T) {
 	t.Parallel()
