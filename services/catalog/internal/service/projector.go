@@ -183,14 +183,18 @@ func (s *Service) begin(ctx context.Context, stream string) (uint64, error) {
 	}
 	switch {
 	case at > state.Last:
-		return 0, fmt.Errorf("%w: the tables have %s up to %d, but it ends at %d: is this the log of another installation?",
-			errUnreadable, stream, at, state.Last)
+		return 0, short(stream, at, state.Last)
 	case state.First > at+1:
 		s.metrics.gaps.Inc()
 		s.log.Error("messages are gone from the log that the tables never saw",
 			zap.String("stream", stream), zap.Uint64("from", at+1), zap.Uint64("to", state.First-1))
 	}
 	return at, nil
+}
+
+// short says that a log ends before what the tables have of it.
+func short(stream string, at, last uint64) error {
+	return fmt.Errorf("%w: the tables have %s up to %d, but it ends at %d: is this the log of another installation?", errUnreadable, stream, at, last)
 }
 
 func (s *Service) observe(stream string, batch []bus.LogMessage, waiting int) {

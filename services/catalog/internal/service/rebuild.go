@@ -17,12 +17,34 @@ type Progress func(stream string, projected, last uint64)
 // Rebuild fills the tables of this service, which nobody else uses, from the log: from the CATALOG
 // stream, from the archive in the live tables, and from the hot log. Called again, it goes on.
 func (s *Service) Rebuild(ctx context.Context, live *postgres.Store, progress Progress) error {
+	if err := s.whole(ctx, live); err != nil {
+		return err
+	}
 	if err := s.rebuildCatalog(ctx, progress); err != nil {
 		return fmt.Errorf("rebuild from %s: %w", protocol.StreamCatalog, err)
 	}
 	for p := range s.bus.Partitions() {
 		if err := s.rebuildPartition(ctx, live, p, progress); err != nil {
 			return fmt.Errorf("rebuild from %s: %w", protocol.PartitionStream(p), err)
+		}
+	}
+	return nil
+}
+
+// whole refuses a log that ends before the live tables do. It is another one, and what is archived under the sequences that
+// it has itself would be lost.
+func (s *Service) whole(ctx context.Context, live *postgres.Store) error {
+	have, err := live.Checkpoints(ctx)
+	if err != nil {
+		return err
+	}
+	for _, stream := range s.Streams() {
+		state, err := s.bus.State(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if have[stream] > state.Last {
+			return short(stream, have[stream], state.Last)
 		}
 	}
 	return nil
