@@ -44,7 +44,14 @@ func (b *Bus) createLayout(ctx context.Context) error {
 			}
 		})
 	}
-	for _, cfg := range b.streamConfigs() {
+	var first uint64
+	if err := patiently(ctx, func() (err error) {
+		first, err = b.firstSequence(ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, cfg := range b.streamConfigs(first) {
 		create("stream "+cfg.Name, func() error { return b.createStream(ctx, cfg) })
 	}
 	for _, cfg := range []jetstream.KeyValueConfig{
@@ -153,7 +160,23 @@ func (b *Bus) checkLayout(ctx context.Context) error {
 	return b.checkPartitions(s)
 }
 
-func (b *Bus) streamConfigs() []jetstream.StreamConfig {
+// firstSequence is where partitions begin that do not exist. Where the catalog has events they did exist once, and are lost: the
+// tables tell commits apart by their sequence, and would take new ones for those that they have. Microseconds run ahead of any log.
+func (b *Bus) firstSequence(ctx context.Context) (uint64, error) {
+	s, err := b.js.Stream(ctx, protocol.StreamCatalog)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("look at the streams: %w", err)
+	case s.CachedInfo().State.LastSeq == 0:
+		return 0, nil
+	}
+	return uint64(max(0, time.Now().UnixMicro())), nil
+}
+
+// streamConfigs are all streams; first is the first sequence of partitions, 0 for the usual one.
+func (b *Bus) streamConfigs(first uint64) []jetstream.StreamConfig {
 	cfgs := []jetstream.StreamConfig{
 		{
 			Name: protocol.StreamCommands, Subjects: []string{protocol.CommandSubjects}, Retention: jetstream.WorkQueuePolicy,
@@ -169,7 +192,7 @@ func (b *Bus) streamConfigs() []jetstream.StreamConfig {
 		cfgs = append(cfgs, jetstream.StreamConfig{
 			Name: protocol.PartitionStream(p), Subjects: []string{protocol.PartitionSubjects(p)}, Retention: jetstream.LimitsPolicy,
 			Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas, AllowDirect: true,
-			MaxBytes: b.cfg.MaxBytes / int64(b.cfg.Partitions), Discard: jetstream.DiscardNew,
+			MaxBytes: b.cfg.MaxBytes / int64(b.cfg.Partitions), Discard: jetstream.DiscardNew, FirstSeq: first,
 			// The fence makes every commit idempotent; the server's own window would only cost memory.
 			Duplicates: 100 * time.Millisecond,
 			Metadata:   map[string]string{metaPartitions: strconv.Itoa(b.cfg.Partitions)},

@@ -92,6 +92,35 @@ func TestLayoutGrows(t *testing.T) {
 	require.Equal(t, int64(16<<20), stream.CachedInfo().Config.MaxBytes, "a server elsewhere has an administrator")
 }
 
+// The tables know commits by their sequence: one of a log that is made anew must not look like one of the log before.
+func TestALogMadeAnewBeginsBehindTheLogBefore(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	b := connect(t, s)
+	old := newKey(b)
+	require.Equal(t, []uint64{1, 2}, appendAll(t, b, old, requested(), started(1)))
+	_, err := b.AppendCatalog(within(t), protocol.CatalogEvent{Type: "tenant_created.v1", Tenant: "acme", Kind: protocol.KindTenant, ID: "acme", CommandID: "c1"}, 0)
+	require.NoError(t, err)
+	b = connect(t, s)
+	seq, err := b.Append(within(t), old, 2, started(2))
+	require.NoError(t, err)
+	require.EqualValues(t, 3, seq, "what stands goes on")
+
+	js, err := jetstream.New(rawConn(t, s))
+	require.NoError(t, err)
+	for p := range 2 {
+		require.NoError(t, js.DeleteStream(within(t), protocol.PartitionStream(p)))
+	}
+	b = connect(t, s)
+	connect(t, s)
+	key := newKey(b)
+	seqs := appendAll(t, b, key, requested(), started(1))
+	require.Greater(t, seqs[0], uint64(1_000_000))
+	records, err := b.Load(within(t), key, 0)
+	require.NoError(t, err)
+	require.Len(t, records, 2)
+}
+
 func TestAnotherMakesTheStreams(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())

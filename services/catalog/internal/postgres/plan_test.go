@@ -65,7 +65,7 @@ func TestPlans(t *testing.T) {
 			_, err = service.Exists(ctx, "t7", kind, "nothing")
 			require.NoError(t, err)
 		}
-		_, _, err = service.Needed(ctx, 0, "EXECUTIONS_0")
+		_, _, err = service.Needed(ctx, 0, "EXECUTIONS_0", 1)
 		require.NoError(t, err)
 	})
 	require.Greater(t, len(plans), 30)

@@ -11,14 +11,15 @@ import (
 )
 
 // Needed is the lowest sequence of a partition that still matters, as the tables see it: the first
-// commit of the oldest execution that has not ended, or what the projector reads next.
-func (s *Store) Needed(ctx context.Context, partition int, stream string) (needed, projected uint64, err error) {
+// commit of the oldest execution that has not ended, or what the projector reads next. An execution from before the first
+// message that the log has went with an earlier log, and needs nothing of this one.
+func (s *Store) Needed(ctx context.Context, partition int, stream string, first uint64) (needed, projected uint64, err error) {
 	err = s.read(ctx, platform, func(b *pgx.Batch) {
 		// One statement, one snapshot: rows and checkpoint belong together.
 		b.Queue(`
 			select c.last_seq, least(c.last_seq + 1, coalesce(
-				(select min(x.first_seq) from executions x where x.partition = $1 and x.completed_at is null), c.last_seq + 1))
-			from projection_checkpoints c where c.stream = $2`, partition, stream).
+				(select min(x.first_seq) from executions x where x.partition = $1 and x.completed_at is null and x.first_seq >= $3), c.last_seq + 1))
+			from projection_checkpoints c where c.stream = $2`, partition, stream, signed(first)).
 			Query(one(func(r pgx.Rows) error { return r.Scan(&projected, &needed) }))
 	})
 	return needed, projected, err

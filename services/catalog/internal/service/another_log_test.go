@@ -23,6 +23,42 @@ func (w *world) over(b *bus.Bus, tenant protocol.TenantID) *world {
 	return &again
 }
 
+// All of NATS is lost, and made anew: the tables keep what they have, and what comes is added to it.
+func TestALogMadeAnewGoesOnBehindTheTables(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{partitions: 1})
+	acme := w.tenant("acme")
+	stop := w.project()
+	ended := w.start(acme, protocol.Requested{})
+	ended.complete()
+	w.start(acme, protocol.Requested{}) // and is lost
+	w.settled()
+	stop()
+
+	again := w.over(newBus(t, 1, 1<<30), acme)
+	require.NoError(t, again.bus.Trim(t.Context(), 0, 1_000_000)) // as the bus makes them
+	executions := again.Streams()[1:]
+	require.NoError(t, again.AwaitTables(t.Context(), executions), "there is nothing to wait for")
+	next := again.start(acme, protocol.Requested{}) // before anybody has looked at the tables
+	next.complete()
+	again.project()
+	require.NoError(t, again.AwaitTables(t.Context(), executions))
+	require.Equal(t, "COMPLETED", next.get().Status)
+	require.Equal(t, "COMPLETED", ended.get().Status)
+	for _, r := range []*run{ended, next} {
+		commits, err := again.getCommits(t.Context(), protocol.GetExecutionCommitsRequest{Tenant: acme, ID: r.key.ID})
+		require.NoError(t, err)
+		require.Len(t, commits.Commits, 2)
+	}
+
+	// What was under way when the log was lost does not keep the new one from being trimmed.
+	j, _ := again.janitor(0, 0)
+	_, err := j.trim(t.Context(), 0, nil)
+	require.NoError(t, err)
+	_, _, count := again.messages(0)
+	require.Zero(t, count)
+}
+
 // A replay from a log that ends before the tables do would lose what the archive has under the same sequences.
 func TestReplayRefusesAnotherLog(t *testing.T) {
 	t.Parallel()

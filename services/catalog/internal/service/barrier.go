@@ -35,7 +35,7 @@ func (s *Service) AwaitTables(ctx context.Context, streams []string) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", postgres.ErrUnavailable, err)
 		}
-		if state.Last > 0 {
+		if state.Messages > 0 { // an empty one was trimmed behind the tables, or made anew
 			want[stream] = state.Last
 		}
 	}

@@ -118,7 +118,7 @@ func BenchmarkLag(b *testing.B) {
 			stream := protocol.PartitionStream(p)
 			state, err := w.bus.State(b.Context(), stream)
 			require.NoError(b, err)
-			_, projected, err := w.store.Needed(b.Context(), p, stream)
+			_, projected, err := w.store.Needed(b.Context(), p, stream, 1)
 			require.NoError(b, err)
 			n += state.Last - min(state.Last, projected)
 		}

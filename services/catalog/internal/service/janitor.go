@@ -71,16 +71,16 @@ func (j *Janitor) trim(ctx context.Context, partition int, samples []sample) ([]
 	s := j.Service
 	stream := protocol.PartitionStream(partition)
 	now := s.now()
-	needed, projected, err := s.store.Needed(ctx, partition, stream)
+	state, err := s.bus.State(ctx, stream)
+	if err != nil {
+		return samples, err
+	}
+	needed, projected, err := s.store.Needed(ctx, partition, stream, state.First)
 	if err != nil {
 		return samples, err
 	}
 	if n := len(samples); n == 0 || samples[n-1].seq != projected {
 		samples = append(samples, sample{now, projected})
-	}
-	state, err := s.bus.State(ctx, stream)
-	if err != nil {
-		return samples, err
 	}
 	label := strconv.Itoa(partition)
 	s.metrics.logBytes.WithLabelValues(label).Set(float64(state.Bytes))
