@@ -59,6 +59,25 @@ func TestAStateThatGrowsTooLargeEndsTheExecution(t *testing.T) {
 	require.Less(t, strings.Count(names(events), "node_completed"), 20)
 }
 
+// TestWhatIsGoneEndsTheExecution: a value or a spec that the buckets have lost is looked for more than once, and then
+// the execution ends; it is neither forgotten nor tried for ever.
+func TestWhatIsGoneEndsTheExecution(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	p.executor(engine.Config{})
+	keys := map[string]protocol.ExecutionKey{
+		"obj_gone": p.request(threeSteps, `{}`, func(r *protocol.Requested) { r.Input = protocol.ReferTo(string(tenant)+"/obj_gone", 300_000) }),
+		"spec":     p.request(threeSteps, `{}`, func(r *protocol.Requested) { r.Spec, r.SpecHash = nil, strings.Repeat("0", 64) }),
+	}
+	for what, key := range keys {
+		events := p.history(key)
+		failed, ok := events[len(events)-1].(protocol.Failed)
+		require.True(t, ok, names(events))
+		require.Equal(t, protocol.CodeSpecUnavailable, failed.Error.Code)
+		require.Contains(t, failed.Error.Message, what)
+	}
+}
+
 // TestABugEndsItsOwnExecutionAlone: what panics outside of a node is taken up again, and ends.
 func TestABugEndsItsOwnExecutionAlone(t *testing.T) {
 	t.Parallel()

@@ -72,6 +72,9 @@ func (r *run) rebase(ctx context.Context) error {
 		if err := r.merge(records); err != nil {
 			return err
 		}
+		if err := r.engine.resolve(ctx, r.key.Tenant, all); err != nil {
+			return fmt.Errorf("rebase: %w", err)
+		}
 		if err := r.fold(ctx, all); err != nil {
 			return err
 		}

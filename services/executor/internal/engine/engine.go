@@ -283,7 +283,7 @@ func (e *Engine) execute(ctx context.Context, j *bus.Job) {
 	case errors.Is(err, bus.ErrConflict):
 		e.metrics.lost.Inc()
 		e.log.Info("execution is in other hands", r.fields()...)
-	case errors.Is(err, bus.ErrNotFound):
+	case errors.Is(err, bus.ErrNotFound) && e.trimmed(ctx, j):
 		// The log was trimmed behind an execution that had ended; only the acknowledgement was lost.
 		e.log.Info("job of a trimmed execution dropped", r.fields()...)
 		_ = j.Ack() // else it comes once more
@@ -303,6 +303,13 @@ func (e *Engine) execute(ctx context.Context, j *bus.Job) {
 			e.log.Warn("job not acknowledged", append(r.fields(), zap.Error(err))...)
 		}
 	}
+}
+
+// trimmed tells whether the log has a job no more. That something was not found may also be a replica that lags behind, or a
+// value that is gone.
+func (e *Engine) trimmed(ctx context.Context, j *bus.Job) bool {
+	state, err := e.bus.State(ctx, j.Key.Stream())
+	return err == nil && state.First > j.Record.Sequence
 }
 
 func (e *Engine) enter(r *run) bool {

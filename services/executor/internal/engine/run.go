@@ -107,13 +107,15 @@ func (r *run) load(ctx context.Context) error {
 			return errCarried
 		}
 	}
+	if err := r.engine.resolve(ctx, r.key.Tenant, records); err != nil {
+		r.seq = records[len(records)-1].Sequence
+		return r.unplayable(ctx, err)
+	}
 	return r.fold(ctx, records)
 }
 
+// fold makes the state from commits whose values have been resolved.
 func (r *run) fold(ctx context.Context, records []protocol.Record) error {
-	if err := r.engine.resolve(ctx, r.key.Tenant, records); err != nil {
-		return err
-	}
 	s, err := execution.Fold(r.key, records, func(req protocol.Requested) (*workflow.Plan, error) {
 		return r.engine.plan(ctx, r.key.Tenant, req)
 	})
@@ -128,11 +130,15 @@ func (r *run) fold(ctx context.Context, records []protocol.Record) error {
 	return nil
 }
 
-// unplayable ends an execution whose spec is gone or does not compile: no retry can help it.
+// looks is how many deliveries must find that something is gone: one of a bucket's replicas may lag behind.
+const looks = 3
+
+// unplayable ends an execution whose spec is gone or does not compile, or of which a value is gone: no retry can help it.
 func (r *run) unplayable(ctx context.Context, cause error) error {
 	var invalid *workflow.InvalidError
 	var shape *workflow.ShapeError
-	if !errors.Is(cause, bus.ErrNotFound) && !errors.As(cause, &invalid) && !errors.As(cause, &shape) {
+	gone := errors.Is(cause, bus.ErrNotFound) && r.job.Delivered >= looks
+	if !gone && !errors.As(cause, &invalid) && !errors.As(cause, &shape) {
 		return cause
 	}
 	return r.giveUp(ctx, protocol.Failure{Code: protocol.CodeSpecUnavailable, Message: cause.Error()})
