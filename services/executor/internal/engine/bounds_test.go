@@ -59,6 +59,24 @@ func TestAStateThatGrowsTooLargeEndsTheExecution(t *testing.T) {
 	require.Less(t, strings.Count(names(events), "node_completed"), 20)
 }
 
+// TestLongErrorsAreValuesToo: they stand in the state, and fit into commits.
+func TestLongErrorsAreValuesToo(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	p.executor(engine.Config{MaxState: 8 << 20})
+	spec := `{"start_node":"x","max_iterations":100,"nodes":[
+	 {"id":"x","type":"input","metadata":{"on_error":"continue","validate":{"required_fields":["` + strings.Repeat("f", 600<<10) + `"]}}}],
+	 "edges":[{"from":"x","to":"x","condition":"size(errors) < %d"}]}`
+	events := p.history(p.request(fmt.Sprintf(spec, 10), `{"user_input":{"a":1}}`, nil))
+	require.IsType(t, protocol.Completed{}, events[len(events)-1], names(events))
+	require.Equal(t, 11, strings.Count(names(events), "node_failed"))
+
+	events = p.history(p.request(fmt.Sprintf(spec, 50), `{"user_input":{"a":1}}`, nil))
+	failed, ok := events[len(events)-1].(protocol.Failed)
+	require.True(t, ok, names(events))
+	require.Equal(t, protocol.CodeStateTooLarge, failed.Error.Code)
+}
+
 // TestWhatIsGoneEndsTheExecution: a value or a spec that the buckets have lost is looked for more than once, and then
 // the execution ends; it is neither forgotten nor tried for ever.
 func TestWhatIsGoneEndsTheExecution(t *testing.T) {

@@ -47,7 +47,7 @@ func (r *run) commit(ctx context.Context) error {
 			return fmt.Errorf("commit: %w", err)
 		}
 		r.engine.metrics.commits.Inc()
-		r.seq, r.pending, r.known = seq, nil, sent
+		r.seq, r.pending, r.heft, r.known = seq, nil, 0, sent
 		if r.state.Done() {
 			r.reply(&c) // with large values moved away already
 		}

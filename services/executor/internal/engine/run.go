@@ -37,6 +37,7 @@ type run struct {
 	known    time.Time                  // when we last knew that it is the newest
 	size     int                        // about how large the values are
 	pending  []protocol.Stamped         // applied to the state, not yet committed
+	heft     int                        // about how large they are
 	started  bool                       // the started event stands, so the outside may be touched
 	flying   map[int]context.CancelFunc // nodes that are out; with results made for the first that goes
 	results  chan attempt
@@ -205,9 +206,9 @@ func (r *run) begin(ctx context.Context) error {
 
 // record stamps an event, applies it, and keeps it for the next commit.
 func (r *run) record(e protocol.Event, now time.Time) {
-	if done, ok := e.(protocol.NodeCompleted); ok {
-		r.size += weight(done.Delta)
-	}
+	w := weightOfEvent(e)
+	r.size += w
+	r.heft += w
 	s := protocol.Stamped{At: protocol.At(now), Event: e}
 	r.pending = append(r.pending, s)
 	r.state.Apply(s)
@@ -250,13 +251,13 @@ func (r *run) advance(ctx context.Context) (time.Time, error) {
 				e := r.engine.pure(ctx, r, step)
 				r.record(e, time.Now())
 				again = true
-				if _, failed := e.(protocol.NodeFailed); failed || len(r.pending) >= maxPending {
+				if _, failed := e.(protocol.NodeFailed); failed || r.full() {
 					break steps
 				}
 			}
 		}
 		if again {
-			if len(r.pending) >= maxPending {
+			if r.full() {
 				if err := r.commit(ctx); err != nil {
 					return wake, err
 				}
@@ -290,6 +291,9 @@ func (r *run) advance(ctx context.Context) (time.Time, error) {
 
 // maxPending bounds what a crash may cost to do again, and the size of a commit.
 const maxPending = 500
+
+// full tells whether what is pending should be committed before more is done.
+func (r *run) full() bool { return len(r.pending) >= maxPending || r.heft > maxCommit }
 
 func (r *run) outside(n int) bool {
 	return !r.state.Plan.Nodes[n].Pure || r.state.Queued(n)

@@ -18,7 +18,9 @@ func weightOf(records []protocol.Record) int {
 				n += read(e.Delta)
 			case protocol.Carried:
 				n += len(e.Snapshot)
-			case protocol.Started, protocol.NodeFailed, protocol.NodeRateLimited, protocol.CancelRequested,
+			case protocol.NodeFailed:
+				n += len(e.Error.Message)
+			case protocol.Started, protocol.NodeRateLimited, protocol.CancelRequested,
 				protocol.Completed, protocol.Failed, protocol.TimedOut, protocol.Cancelled:
 			}
 		}
@@ -42,6 +44,18 @@ func weight(o protocol.Object) int {
 		return o.Bytes
 	}
 	return weigh(map[string]any(values))
+}
+
+// weightOfEvent is about how many bytes an event takes that was just made.
+func weightOfEvent(e protocol.Event) int {
+	switch e := e.(type) {
+	case protocol.NodeCompleted:
+		return weight(e.Delta)
+	case protocol.NodeFailed:
+		return len(e.Error.Message)
+	default:
+		return 0
+	}
 }
 
 // scalar is what a number, a bool or null takes, and what surrounds any value.
