@@ -162,6 +162,7 @@ func TestIdempotency(t *testing.T) {
 	a := p.call(http.MethodPost, "/workflows/execute", `{"workflow":`+pure+`}`, "Idempotency-Key", "once")
 	require.Equal(t, 422, a.status)
 	require.Equal(t, "IDEMPOTENCY_REUSED", a.json(t)["code"])
+	require.Contains(t, string(a.body), `"location":"header.Idempotency-Key"`)
 	require.Equal(t, 422, p.call(http.MethodPost, "/workflows", `{"spec":`+pure+`}`, "Idempotency-Key", "once").status)
 	require.Equal(t, 422, p.call(http.MethodPost, "/workflows/execute", run, "Idempotency-Key", strings.Repeat("k", 256)).status)
 

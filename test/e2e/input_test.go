@@ -41,6 +41,8 @@ func TestBadInput(t *testing.T) {
 		"an odd status":                      {create, `{"name":"x","status":"odd","spec":` + pure + `}`, 422, []string{"status", "draft"}},
 		"every problem":                      {create, `{"name":"x","spec":` + invalid + `}`, 400, []string{"E008", "E013", "E014"}},
 		"a version of text":                  {update, `{"name":"x"}`, 422, []string{"If-Match"}},
+		"a version that is not":              {update, `{"name":"x"}`, 412, []string{`"header.If-Match"`, "99"}},
+		"no status to come to":               {update, `{"status":"archived"}`, 409, []string{`"body.status"`, "published"}},
 		"not JSON":                           {create, `{"name":`, 400, []string{"JSON"}},
 		"not UTF-8":                          {create, "{\"name\":\"\xff\"}", 400, []string{"UTF-8"}},
 		"over a megabyte":                    {create, `{"name":"x","spec":{"start_node":"in","nodes":[{"id":"in","type":"input"}],"metadata":{"x":"` + strings.Repeat("x", 1<<20) + `"}}}`, 413, []string{"larger"}},
@@ -56,8 +58,11 @@ func TestBadInput(t *testing.T) {
 		}
 		method, path, _ := strings.Cut(request, " ")
 		var header []string
-		if name == "a version of text" {
+		switch name {
+		case "a version of text":
 			header = []string{"If-Match", "first"}
+		case "a version that is not":
+			header = []string{"If-Match", `"99"`}
 		}
 		for _, prefix := range []string{"", "/api/v1"} {
 			if prefix != "" && !strings.HasPrefix(path, "/workflows") {
@@ -86,7 +91,7 @@ func TestBadInput(t *testing.T) {
 			a := c.Call(t, http.MethodGet, list+"?"+query, nil)
 			require.Equal(t, http.StatusUnprocessableEntity, a.Status, "%s?%s: %s", list, query, a.Body)
 			field, _, _ := strings.Cut(query, "=")
-			require.Contains(t, string(a.Body), field)
+			require.Contains(t, string(a.Body), `"location":"query.`+field+`"`)
 		}
 	}
 	// An id of another kind names nothing here.

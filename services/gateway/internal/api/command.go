@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,11 +18,19 @@ import (
 // callWait bounds a question to another service.
 const callWait = 10 * time.Second
 
-// ask makes a call on behalf of a request.
+// ask makes a call on behalf of a request that reads. What such a request says beside its address stands in its query,
+// and so does the field that a refusal names.
 func ask[Req, Resp any](ctx context.Context, s *Server, call protocol.Call[Req, Resp], req Req) (Resp, error) {
 	ctx, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
-	return bus.Request(ctx, s.bus, call, req)
+	resp, err := bus.Request(ctx, s.bus, call, req)
+	var refused *protocol.Error
+	if errors.As(err, &refused) && refused.Field != "" {
+		inQuery := *refused
+		inQuery.Field = "query." + refused.Field
+		return resp, &inQuery
+	}
+	return resp, err
 }
 
 // command sends a write to catalog and waits for its answer, as long as catalog would still carry

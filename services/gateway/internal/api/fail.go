@@ -133,10 +133,17 @@ func refusal(e *protocol.Error) *Problem {
 	default:
 		detailed(p, details)
 	}
-	if e.Code == protocol.CodeInvalid {
+	switch e.Code {
+	case protocol.CodeInvalid, protocol.CodeConflict, protocol.CodeTooLarge:
 		for i := range p.Errors {
 			p.Errors[i].Location = rooted(p.Errors[i].Location)
-			p.shape = append(p.shape, shapeDetail{Type: "value_error", Loc: steps(p.Errors[i].Location), Msg: p.Errors[i].Message})
+		}
+	case protocol.CodeVersionMismatch:
+		p.Errors = []FieldError{{Location: "header.If-Match", Message: e.Message}} // nothing else asks for a version
+	}
+	if e.Code == protocol.CodeInvalid {
+		for _, wrong := range p.Errors {
+			p.shape = append(p.shape, shapeDetail{Type: "value_error", Loc: steps(wrong.Location), Msg: wrong.Message})
 		}
 	}
 	return p

@@ -45,7 +45,7 @@ var (
 	ErrReused = &protocol.Error{
 		Code:    protocol.CodeIdempotency,
 		Message: "this Idempotency-Key was used for another request within the last 24 hours",
-		Field:   "Idempotency-Key",
+		Field:   "header.Idempotency-Key",
 	}
 	// ErrNoOutcome says that the deadline has passed and the log still has no end. The execution is
 	// not lost: it ends when an executor takes it up.

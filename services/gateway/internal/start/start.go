@@ -164,7 +164,7 @@ func (s *Service) stored(ctx context.Context, o Order) (*protocol.Workflow, erro
 	case wf.Status == protocol.WorkflowDeleted:
 		return nil, fmt.Errorf("workflow %s: %w", o.WorkflowID, bus.ErrNotFound)
 	case wf.Status == protocol.WorkflowArchived:
-		return nil, &protocol.Error{Code: protocol.CodeConflict, Field: "workflow_id", Message: "workflow " + wf.ID + " is archived: publish it again to run it"}
+		return nil, &protocol.Error{Code: protocol.CodeConflict, Message: "workflow " + wf.ID + " is archived: publish it again to run it"}
 	}
 	return wf, nil
 }
