@@ -90,6 +90,26 @@ func (b *Bus) Claim(ctx context.Context, t protocol.TenantID, key string, value 
 	return nil, false, fmt.Errorf("claim %s: %w", key, errors.Join(ErrUnavailable, err))
 }
 
+// Unclaim gives a key back that was claimed with a value. A claim with another value stays.
+func (b *Bus) Unclaim(ctx context.Context, t protocol.TenantID, key string, value []byte) error {
+	kv, err := b.bucket(ctx, protocol.BucketIdem)
+	if err != nil {
+		return err
+	}
+	k := string(t) + "." + protocol.Token(key)
+	e, err := kv.Get(ctx, k)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound), err == nil && !bytes.Equal(e.Value(), value):
+		return nil
+	case err == nil:
+		err = kv.Delete(ctx, k, jetstream.LastRevision(e.Revision()))
+	}
+	if err != nil {
+		return fmt.Errorf("unclaim %s: %w", key, errors.Join(ErrUnavailable, err))
+	}
+	return nil
+}
+
 // claimTries bounds how often a claim may run out just when it is looked at.
 const claimTries = 3
 

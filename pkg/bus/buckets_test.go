@@ -65,6 +65,18 @@ func TestOfManyClaimersOneWins(t *testing.T) {
 	_, won, err = b.Claim(within(t), "other", key, []byte("exec_9"))
 	require.NoError(t, err)
 	require.True(t, won, "tenants never meet")
+
+	require.NoError(t, b.Unclaim(within(t), "acme", key, []byte("exec_9")))
+	_, err = b.Claimed(within(t), "acme", key)
+	require.NoError(t, err, "the claim of another stays")
+	for range 2 {
+		require.NoError(t, b.Unclaim(within(t), "acme", key, stands))
+		_, err = b.Claimed(within(t), "acme", key)
+		require.ErrorIs(t, err, bus.ErrNotFound)
+	}
+	_, won, err = b.Claim(within(t), "acme", key, []byte("exec_9"))
+	require.NoError(t, err)
+	require.True(t, won, "a key that was given back is free")
 }
 
 func TestObjects(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/agentflow/agentflow/pkg/bus"
 	"github.com/agentflow/agentflow/pkg/protocol"
 	"github.com/agentflow/agentflow/pkg/typeid"
@@ -41,43 +43,60 @@ func command[T any](ctx context.Context, s *Server, r *request, t protocol.Tenan
 	if err != nil {
 		return zero, fmt.Errorf("encode %s: %w", verb, err)
 	}
-	id, err := s.commandID(ctx, r, t)
+	once, err := s.commandOf(ctx, r, t)
 	if err != nil {
 		return zero, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, protocol.CommandPatience)
+	patient, cancel := context.WithTimeout(ctx, protocol.CommandPatience)
 	defer cancel()
-	return bus.SendCommand[T](ctx, s.bus, protocol.Command{
-		ID: id, Tenant: t, Verb: verb, Actor: r.who.Actor, RequestID: r.id, At: protocol.At(time.Now()), Data: body,
+	answer, err := bus.SendCommand[T](patient, s.bus, protocol.Command{
+		ID: once.id, Tenant: t, Verb: verb, Actor: r.who.Actor, RequestID: r.id, At: once.at, Data: body,
 	})
+	var refused *protocol.Error
+	if once.claim != nil && errors.As(err, &refused) && refused.Code != protocol.CodeUnavailable && refused.Code != protocol.CodeInternal {
+		// Nothing has happened, so the key is free for what the client makes of the refusal.
+		if err := s.bus.Unclaim(ctx, t, r.idempotency, once.claim); err != nil {
+			s.rt.Logger(ctx).Warn("idempotency key of a refused request not given back", zap.Error(err))
+		}
+	}
+	return answer, err
 }
 
-// commandID is a new id, or under an idempotency key always the same one, which catalog answers
+// onceOnly is what makes a command the same one when its request is repeated. Catalog knows it again by its id, and
+// derives the id of what it makes from that and the time.
+type onceOnly struct {
+	id    string
+	at    protocol.Time
+	claim []byte // of the idempotency key; nil without one
+}
+
+// commandOf names a new command, or under an idempotency key always the same one, which catalog answers
 // as it did before.
-func (s *Server) commandID(ctx context.Context, r *request, t protocol.TenantID) (string, error) {
+func (s *Server) commandOf(ctx context.Context, r *request, t protocol.TenantID) (onceOnly, error) {
+	now := protocol.At(time.Now())
 	if r.idempotency == "" {
-		return typeid.New("cmd"), nil
+		return onceOnly{id: typeid.New("cmd"), at: now}, nil
 	}
-	mine, err := json.Marshal(struct {
+	type claim struct {
 		Fingerprint string        `json:"fingerprint"`
 		At          protocol.Time `json:"at"`
-	}{r.fingerprint, protocol.At(time.Now())})
+	}
+	mine, err := json.Marshal(claim{r.fingerprint, now})
 	if err != nil {
-		return "", fmt.Errorf("claim: %w", err)
+		return onceOnly{}, fmt.Errorf("claim: %w", err)
 	}
-	kept, _, err := s.bus.Claim(ctx, t, r.idempotency, mine)
+	kept, won, err := s.bus.Claim(ctx, t, r.idempotency, mine)
 	if err != nil {
-		return "", err
+		return onceOnly{}, err
 	}
-	var claimed struct {
-		Fingerprint string `json:"fingerprint"`
+	var first claim
+	if err := json.Unmarshal(kept, &first); err != nil {
+		return onceOnly{}, fmt.Errorf("read claim: %w", err)
 	}
-	if err := json.Unmarshal(kept, &claimed); err != nil {
-		return "", fmt.Errorf("read claim: %w", err)
+	if first.Fingerprint != r.fingerprint {
+		return onceOnly{}, start.ErrReused
 	}
-	if claimed.Fingerprint != r.fingerprint {
-		return "", start.ErrReused
-	}
-	sum := sha256.Sum256([]byte(string(t) + "\x00" + r.idempotency + "\x00" + r.fingerprint))
-	return "cmd_" + hex.EncodeToString(sum[:16]), nil
+	r.replayed = !won
+	sum := sha256.Sum256([]byte(string(t) + "\x00" + r.idempotency + "\x00" + first.Fingerprint + "\x00" + first.At.String()))
+	return onceOnly{id: "cmd_" + hex.EncodeToString(sum[:16]), at: first.At, claim: kept}, nil
 }

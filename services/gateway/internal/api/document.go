@@ -170,7 +170,7 @@ func describeOperation(path, method string, op object, ex examples) {
 	case "health", "health-live":
 		delete(responses, "503") // answered as long as the process lives
 	}
-	describeAnswers(id, responses, ex)
+	describeAnswers(id, slices.Contains(parametersOf(id, method), "IdempotencyKey"), responses, ex)
 	if open {
 		return
 	}
@@ -196,11 +196,11 @@ func isOpen(op object) bool {
 }
 
 // describeAnswers adds headers and an example to the answers of success.
-func describeAnswers(id string, responses object, ex examples) {
+func describeAnswers(id string, repeatable bool, responses object, ex examples) {
 	if strings.HasPrefix(id, "execute-") || id == "rerun-execution" {
 		responses["202"] = object{
 			"description": "Accepted: nobody waits for the result, which is read at Location",
-			"headers":     object{"Location": ref("headers", "Location"), headerReplayed: ref("headers", headerReplayed)},
+			"headers":     object{"Location": ref("headers", "Location")},
 			"content": object{"application/json": object{
 				"schema": object{
 					"type": "object", "required": []any{"execution_id", "status"}, "additionalProperties": false,
@@ -217,6 +217,9 @@ func describeAnswers(id string, responses object, ex examples) {
 		response := objectOf(r)
 		headers := at(response, "headers")
 		headers["X-Request-ID"] = ref("headers", "X-Request-ID")
+		if repeatable {
+			headers[headerReplayed] = ref("headers", headerReplayed)
+		}
 		if id == "list-execution-events" {
 			at(response, "content")["text/event-stream"] = object{
 				"schema": object{"type": "string"},

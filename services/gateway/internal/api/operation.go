@@ -98,6 +98,8 @@ func (s *Server) entrance(op operation) func(huma.Context, func(huma.Context)) {
 		next(jsonContext{huma.WithContext(ctx, r.context(ctx.Context()))})
 		if r.problem != nil {
 			s.failureHeaders(c, r.problem)
+		} else if r.replayed {
+			c.Set(headerReplayed, "true")
 		}
 	}
 }

@@ -28,6 +28,7 @@ type request struct {
 
 	idempotency string // the Idempotency-Key of a write
 	fingerprint string // and what tells the write from another one under the same key
+	replayed    bool   // it was made before under its key
 }
 
 type requestKey struct{}
