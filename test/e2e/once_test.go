@@ -34,8 +34,10 @@ func TestWrittenOnce(t *testing.T) {
 	before := keys()
 	a := admin.Call(t, http.MethodPost, "/keys", key, "Idempotency-Key", "k-"+c.id)
 	require.Equal(t, http.StatusCreated, a.Status, "%s", a.Body)
-	a = admin.Call(t, http.MethodPost, "/keys", key, "Idempotency-Key", "k-"+c.id)
-	require.Equal(t, http.StatusConflict, a.Status, "its secret is shown once: %s", a.Body)
+	for range 2 {
+		a = admin.Call(t, http.MethodPost, "/keys", key, "Idempotency-Key", "k-"+c.id)
+		require.Equal(t, http.StatusConflict, a.Status, "its secret is shown once: %s", a.Body)
+	}
 	require.InDelta(t, before+1, keys(), 0)
 
 	// What is refused has not happened: mended, or in another state of things, it may come again under its key.

@@ -53,8 +53,9 @@ func command[T any](ctx context.Context, s *Server, r *request, t protocol.Tenan
 		ID: once.id, Tenant: t, Verb: verb, Actor: r.who.Actor, RequestID: r.id, At: once.at, Data: body,
 	})
 	var refused *protocol.Error
-	if once.claim != nil && errors.As(err, &refused) && refused.Code != protocol.CodeUnavailable && refused.Code != protocol.CodeInternal {
-		// Nothing has happened, so the key is free for what the client makes of the refusal.
+	if once.claim != nil && !r.replayed && errors.As(err, &refused) && refused.Code != protocol.CodeUnavailable && refused.Code != protocol.CodeInternal {
+		// Nothing has happened, so the key is free for what the client makes of the refusal. A repetition may be refused
+		// although the first was carried out: the secret of a key is not shown twice.
 		if err := s.bus.Unclaim(ctx, t, r.idempotency, once.claim); err != nil {
 			s.rt.Logger(ctx).Warn("idempotency key of a refused request not given back", zap.Error(err))
 		}
