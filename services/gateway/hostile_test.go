@@ -112,6 +112,17 @@ func TestHostileInput(t *testing.T) {
 	}
 }
 
+// A number that passes the schema and fits no integer of ours is named like any other mistake.
+func TestNumbersThatDoNotFit(t *testing.T) {
+	p := start(t)
+	for _, number := range []string{"1e3", "99999999999999999999"} {
+		a := p.call(http.MethodPost, "/tenants", `{"id":"x","limits":{"max_requests_per_minute":`+number+`}}`, "X-API-Key", adminKey)
+		require.Equal(t, 422, a.status, "%s", a.body)
+		require.Contains(t, string(a.body), `"location":"body.limits.max_requests_per_minute"`)
+		require.NotContains(t, string(a.body), "Go struct")
+	}
+}
+
 func TestCORSAndSecurityHeaders(t *testing.T) {
 	p := start(t, withoutKeys, func(c *gateway.Config) { c.CORSOrigins = []string{"https://app.example.com"} })
 	a := p.call(http.MethodGet, "/health", "", "Origin", "https://app.example.com")

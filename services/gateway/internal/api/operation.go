@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -183,6 +184,7 @@ func inputProblem(r *request, status int, msg string, errs []error) *Problem {
 		if !errors.As(err, &detail) {
 			detail.Message = err.Error()
 		}
+		detail = unfit(detail)
 		p.Errors = append(p.Errors, FieldError{Location: detail.Location, Message: detail.Message})
 		p.shape = append(p.shape, shapeDetail{Type: "value_error", Loc: steps(detail.Location), Msg: detail.Message, Input: echo(detail.Value)})
 	}
@@ -194,6 +196,19 @@ func inputProblem(r *request, status int, msg string, errs []error) *Problem {
 	}
 	r.problem = p
 	return p
+}
+
+// notFitting is what Go says of a JSON value that its type cannot hold, such as an integer written as 1e3 or one that
+// is too large: the schema has let it pass.
+var notFitting = regexp.MustCompile(`^json: cannot unmarshal (.+) into Go struct field \w+\.(\S+) of type \S+$`)
+
+// unfit says the same in words for those who sent it, and where.
+func unfit(d *huma.ErrorDetail) *huma.ErrorDetail {
+	said := notFitting.FindStringSubmatch(d.Message)
+	if said == nil {
+		return d
+	}
+	return &huma.ErrorDetail{Location: d.Location + "." + said[2], Message: said[1] + " is no value for this field"}
 }
 
 // echo is a value as the client sent it, if it is small.
