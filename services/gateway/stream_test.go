@@ -150,3 +150,25 @@ func TestStreamEnds(t *testing.T) {
 	require.NoError(t, stop())
 	require.Empty(t, types(live), "it ended")
 }
+
+// A revoked key is told no more, on streams that are open too: they end.
+func TestARevokedKeyEndsItsStreams(t *testing.T) {
+	p := start(t)
+	p.executor.follow(func(*bus.Job, protocol.Requested) protocol.Event { return nil })
+	p.tenant("acme")
+	key, id := p.key("acme")
+	execution := executionOf(t, p.call(http.MethodPost, "/workflows/execute?mode=async", run, "X-API-Key", key))
+	live := p.watch(t.Context(), "/executions/"+execution+"/events", "X-API-Key", key)
+	require.Equal(t, "requested.v1", (<-live).event)
+	require.Equal(t, 200, p.call(http.MethodDelete, "/keys/"+id+"?tenant_id=acme", "", "X-API-Key", adminKey).status)
+	p.eventually(key, 401)
+
+	at := p.bus.Key("acme", protocol.ExecutionID(execution))
+	last, err := p.bus.Last(t.Context(), at)
+	require.NoError(t, err)
+	_, err = p.bus.Append(t.Context(), at, last.Sequence, protocol.Commit{
+		ID: typeid.New("cmt"), Events: []protocol.Stamped{{At: protocol.At(time.Now()), Event: protocol.Started{Executor: "e", Delivery: 1}}},
+	})
+	require.NoError(t, err)
+	require.Empty(t, types(live), "the stream ends, and says nothing of what came after")
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -28,7 +29,8 @@ func (s *Server) stream(c *fiber.Ctx, r *request, id protocol.ExecutionID, after
 	c.Set(fiber.HeaderContentType, "text/event-stream")
 	c.Set("X-Accel-Buffering", "no") // proxies must not collect it
 	st := &eventStream{
-		server: s, key: s.bus.Key(r.tenant, id), after: after, conn: c.Context().Conn(), messages: make(chan []byte, streamAhead),
+		server: s, key: s.bus.Key(r.tenant, id), presented: strings.Clone(presented(c)), after: after,
+		conn: c.Context().Conn(), messages: make(chan []byte, streamAhead),
 	}
 	s.background.Add(1)
 	s.metrics.streams.Inc()
@@ -52,11 +54,12 @@ func (s *Server) guardStream(ctx context.Context, run func() error) (err error) 
 
 // eventStream is one client that watches one execution.
 type eventStream struct {
-	server   *Server
-	key      protocol.ExecutionKey
-	after    position
-	conn     net.Conn
-	messages chan []byte
+	server    *Server
+	key       protocol.ExecutionKey
+	presented string // the key of the client, "" where none is asked for
+	after     position
+	conn      net.Conn
+	messages  chan []byte
 }
 
 func (st *eventStream) run(ctx context.Context, w *bufio.Writer, history []protocol.Record) error {
@@ -81,7 +84,7 @@ func (st *eventStream) run(ctx context.Context, w *bufio.Writer, history []proto
 		})
 		done <- struct{}{}
 	}()
-	err := st.write(w, progress)
+	err := st.write(w, progress) //nolint:contextcheck // a key is looked up in memory, which waits for nothing
 	cancel()
 	for range st.messages { // lets the follower see that nobody reads any more
 	}
@@ -202,7 +205,13 @@ func oneLine(body []byte) []byte {
 	return line
 }
 
+// put writes a message, while the key that opened the stream would still open it: an execution may outlive it by days.
 func (st *eventStream) put(w *bufio.Writer, message []byte) error {
+	if st.presented != "" {
+		if _, err := st.server.keys.Identify(st.presented); err != nil {
+			return fmt.Errorf("write event: %w", err)
+		}
+	}
 	if err := st.conn.SetWriteDeadline(time.Now().Add(st.server.opts.WriteTimeout)); err != nil {
 		return fmt.Errorf("write event: %w", err)
 	}
