@@ -2,6 +2,7 @@ package secret
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -12,15 +13,16 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("environment variable %s is not set in the executor", e.Name)
 }
 
-// BoundError is the error of a shared provider key that would leave for another host than its provider's.
+// BoundError is the error of a shared provider key that would leave for another host than its provider's, or
+// in clear text.
 type BoundError struct {
 	Name string
-	Host string
+	To   string // scheme and host
 }
 
 func (e *BoundError) Error() string {
 	return fmt.Sprintf("%s is a key shared by all tenants and is not sent to %s; name a variable of this tenant instead, "+
-		"or let the operator list %s in SECRETS_ALLOW or the host in EGRESS_ALLOW", e.Name, e.Host, e.Name)
+		"or let the operator list %s in SECRETS_ALLOW or the host in EGRESS_ALLOW", e.Name, e.To, e.Name)
 }
 
 // Resolver turns names into values.
@@ -51,17 +53,17 @@ func (r *Resolver) Resolve(tenant, name string) (string, error) {
 	return value, nil
 }
 
-// CheckHost tells whether the value of name may be sent to host.
-func (r *Resolver) CheckHost(name, host string) error {
+// CheckTarget tells whether the value of name may be sent to a URL. Whoever sits on the way reads what goes by http.
+func (r *Resolver) CheckTarget(name string, to *url.URL) error {
 	patterns := r.policy.Hosts(name)
 	if len(patterns) == 0 {
 		return nil
 	}
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	host := strings.TrimSuffix(strings.ToLower(to.Hostname()), ".")
 	for _, pattern := range patterns {
-		if zone, ok := strings.CutPrefix(pattern, "*"); ok && strings.HasSuffix(host, zone) || host == pattern {
+		if zone, ok := strings.CutPrefix(pattern, "*"); to.Scheme == "https" && (ok && strings.HasSuffix(host, zone) || host == pattern) {
 			return nil
 		}
 	}
-	return &BoundError{Name: name, Host: host}
+	return &BoundError{Name: name, To: to.Scheme + "://" + host}
 }

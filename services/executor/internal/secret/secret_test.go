@@ -101,16 +101,18 @@ func TestNoTwoTenantsShareAVariable(t *testing.T) {
 func TestSharedKeysAreBoundToTheirProvider(t *testing.T) {
 	lookup := func(name string) (string, bool) { return "value-of-" + name, true }
 	r := NewResolver(policy(t, ""), lookup, NewMaskers())
-	require.NoError(t, r.CheckHost("OPENAI_API_KEY", "API.openai.com."))
-	require.NoError(t, r.CheckHost("AZURE_OPENAI_API_KEY", "mine.openai.azure.com"))
-	require.NoError(t, r.CheckHost("AGENTFLOW_SECRET_X", "anything.example"))
+	require.NoError(t, r.CheckTarget("OPENAI_API_KEY", &url.URL{Scheme: "https", Host: "API.openai.com."}))
+	require.NoError(t, r.CheckTarget("AZURE_OPENAI_API_KEY", &url.URL{Scheme: "https", Host: "mine.openai.azure.com"}))
+	require.NoError(t, r.CheckTarget("AGENTFLOW_SECRET_X", &url.URL{Scheme: "https", Host: "anything.example"}))
 	for _, host := range []string{"evil.example", "api.openai.com.evil.example", "xapi.openai.com", ""} {
 		var bound *BoundError
-		require.ErrorAs(t, r.CheckHost("OPENAI_API_KEY", host), &bound, host)
+		require.ErrorAs(t, r.CheckTarget("OPENAI_API_KEY", &url.URL{Scheme: "https", Host: host}), &bound, host)
 	}
-	require.Error(t, r.CheckHost("AZURE_OPENAI_API_KEY", "openai.azure.com.evil.example"))
+	require.Error(t, r.CheckTarget("AZURE_OPENAI_API_KEY", &url.URL{Scheme: "https", Host: "openai.azure.com.evil.example"}))
+	var bound *BoundError
+	require.ErrorAs(t, r.CheckTarget("OPENAI_API_KEY", &url.URL{Scheme: "http", Host: "api.openai.com"}), &bound, "in clear text")
 	listed := NewResolver(policy(t, "OPENAI_API_KEY"), lookup, NewMaskers())
-	require.NoError(t, listed.CheckHost("OPENAI_API_KEY", "proxy.example"), "the operator has said so")
+	require.NoError(t, listed.CheckTarget("OPENAI_API_KEY", &url.URL{Scheme: "https", Host: "proxy.example"}), "the operator has said so")
 }
 
 func TestResolve(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/url"
 )
 
 // Types of authentication.
@@ -50,10 +51,10 @@ func authType(c config) (string, error) {
 
 // authorize adds the credentials of the source to a request.
 func (c *call) authorize(ctx context.Context, req *http.Request, kind string) error {
-	host := req.URL.Hostname()
+	to := req.URL
 	switch kind {
 	case authAPIKey:
-		key, err := c.named(host, "api_key_env", "auth_env")
+		key, err := c.named(to, "api_key_env", "auth_env")
 		if err != nil {
 			return err
 		}
@@ -63,17 +64,17 @@ func (c *call) authorize(ctx context.Context, req *http.Request, kind string) er
 		}
 		return c.credential(req, name, key)
 	case authBearer:
-		token, err := c.named(host, "token_env", "api_key_env", "auth_env")
+		token, err := c.named(to, "token_env", "api_key_env", "auth_env")
 		if err != nil {
 			return err
 		}
 		return c.credential(req, "Authorization", "Bearer "+token)
 	case authBasic:
-		user, err := c.named(host, "username_env")
+		user, err := c.named(to, "username_env")
 		if err != nil {
 			return err
 		}
-		password, err := c.named(host, "password_env")
+		password, err := c.named(to, "password_env")
 		if err != nil {
 			return err
 		}
@@ -91,10 +92,10 @@ func (c *call) authorize(ctx context.Context, req *http.Request, kind string) er
 }
 
 // named resolves the variable in the first of the fields that is set.
-func (c *call) named(host string, fields ...string) (string, error) {
+func (c *call) named(to *url.URL, fields ...string) (string, error) {
 	for _, field := range fields {
 		if name := c.config.text(field); name != "" {
-			return c.secret(field, name, host)
+			return c.secret(field, name, to)
 		}
 	}
 	return "", c.invalid("%s is missing: name the environment variable to use", fields[0])

@@ -73,11 +73,11 @@ func (c *call) oauthClient() (oauthClient, error) {
 	if err != nil {
 		return oauthClient{}, c.invalid("%s", err.Error())
 	}
-	id, err := c.named(endpoint.Hostname(), "client_id_env")
+	id, err := c.named(endpoint, "client_id_env")
 	if err != nil {
 		return oauthClient{}, err
 	}
-	secret, err := c.named(endpoint.Hostname(), "client_secret_env")
+	secret, err := c.named(endpoint, "client_secret_env")
 	if err != nil {
 		return oauthClient{}, err
 	}

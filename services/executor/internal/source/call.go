@@ -33,12 +33,12 @@ func (s *Sources) newCall(caller Caller, src workflow.Source) *call {
 	return &call{Sources: s, caller: caller, source: src, config: config(src.Config), masker: s.masks.Of(caller.Tenant)}
 }
 
-// secret resolves a variable that the field of the source's config names. host is where the value
-// will be sent; "" when the value itself says where, as a connection string does.
-func (c *call) secret(field, name, host string) (string, error) {
+// secret resolves a variable that the field of the source's config names. to is where the value
+// will be sent; nil when the value itself says where, as a connection string does.
+func (c *call) secret(field, name string, to *url.URL) (string, error) {
 	value, err := c.resolver.Resolve(c.caller.Tenant, name)
-	if err == nil && host != "" && !c.guard.AllowsHost(host) {
-		err = c.resolver.CheckHost(name, host)
+	if err == nil && to != nil && !c.guard.AllowsHost(to.Hostname()) {
+		err = c.resolver.CheckTarget(name, to)
 	}
 	if err != nil {
 		return "", &Error{Class: ClassSecret, Source: c.source.ID, Message: field + ": " + err.Error(), cause: err}

@@ -28,22 +28,22 @@ func (c *call) endpoint(p Provider) (endpoint, error) {
 		return endpoint{}, c.invalid("%s", err.Error())
 	}
 	e := endpoint{base: base}
-	host := base.Hostname()
+	to := base
 	operators := c.config.text("base_url") == "" && c.bases[p.Name] != ""
 	if e.keyName = c.config.text("api_key_env"); e.keyName != "" {
 		if operators && slices.Contains(p.KeyEnv, e.keyName) {
-			host = ""
+			to = nil
 		}
-		e.key, err = c.secret("api_key_env", e.keyName, host)
+		e.key, err = c.secret("api_key_env", e.keyName, to)
 		return e, err
 	}
 	if operators {
-		host = "" // what the operator has set as the provider's address is trusted with the provider's key
+		to = nil // what the operator has set as the provider's address is trusted with the provider's key
 	}
 	// A key that is not set, or that policy keeps back, may have a second name.
 	var refused error
 	for _, name := range p.KeyEnv {
-		key, err := c.secret("api_key_env", name, host)
+		key, err := c.secret("api_key_env", name, to)
 		if err == nil {
 			e.key, e.keyName = key, name
 			return e, nil

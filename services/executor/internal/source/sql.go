@@ -118,7 +118,7 @@ func (c *call) dsn() (string, sqlAdapter, error) {
 	if name == "" {
 		return "", nil, c.invalid("connection_string_env is missing: name the environment variable that holds the connection string")
 	}
-	dsn, err := c.secret(field, name, "")
+	dsn, err := c.secret(field, name, nil)
 	if err != nil {
 		return "", nil, err
 	}
