@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -345,4 +346,26 @@ func TestRetryPolicy(t *testing.T) {
 	p := RetryPolicy(retries("3"), "", true)
 	require.Greater(t, p.Backoff, 1.0)
 	require.Positive(t, p.InitialInterval)
+}
+
+// What a tenant reads of a failed connection tells nothing of the network that this platform stands in.
+func TestErrorsOfTheNetworkNameTheOtherEndAlone(t *testing.T) {
+	own := make(chan string, 8)
+	base := startServer(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		require.NoError(t, err)
+		own <- conn.RemoteAddr().String()
+		tcp, ok := conn.(*net.TCPConn)
+		require.True(t, ok)
+		require.NoError(t, tcp.SetLinger(0)) // a reset, not an end
+		require.NoError(t, conn.Close())
+	})
+	b := newBench(t, nil)
+	_, err := b.Call(t.Context(), caller(), apiSource(base), HTTPRequest{Method: "POST", Body: "x"})
+	requireClass(t, ClassNetwork, err)
+	require.NotContains(t, err.Error(), <-own)
+
+	asked := &net.DNSError{Err: "server misbehaving", Name: "crm.example.com", Server: "10.0.0.53:53"}
+	found := b.newCall(caller(), apiSource(base)).transport(t.Context(), &net.OpError{Op: "dial", Net: "tcp", Err: asked})
+	require.Equal(t, "the host name does not resolve: no answer about crm.example.com", found.Message)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -134,13 +135,35 @@ func (c *call) transport(ctx context.Context, err error) *Error {
 	case errors.Is(err, context.DeadlineExceeded) || stage == "timeout" || isTimeout(err):
 		return &Error{Class: ClassTimeout, Message: "no answer within the time limit; raise timeout or ask for less", cause: err}
 	case stage == "name":
-		return &Error{Class: ClassNetwork, Code: "name", Message: "the host name does not resolve: " + detail, cause: err}
+		return &Error{Class: ClassNetwork, Code: "name", Message: "the host name does not resolve: " + unresolved(err), cause: err}
 	case stage == "tls":
 		return &Error{Class: ClassNetwork, Code: "tls", Message: "the TLS handshake failed: " + detail, cause: err}
 	case stage == "tcp":
-		return &Error{Class: ClassNetwork, Code: "tcp", Message: "the connection failed: " + detail, cause: err}
+		return &Error{Class: ClassNetwork, Code: "tcp", Message: "the connection failed: " + broken(err), cause: err}
 	default:
 		return &Error{Class: ClassNetwork, Message: "the call failed: " + detail, cause: err}
+	}
+}
+
+// broken says how a connection failed, without our own end of it.
+func broken(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
+		return op.Op + " " + op.Net + " " + op.Addr.String() + ": " + excerpt(op.Err.Error())
+	}
+	return rootText(err)
+}
+
+// unresolved says why a name has no address. Where this platform asks is none of a tenant's business.
+func unresolved(err error) string {
+	var dns *net.DNSError
+	switch {
+	case !errors.As(err, &dns):
+		return "no answer"
+	case dns.IsNotFound:
+		return "no such host: " + excerpt(dns.Name)
+	default:
+		return "no answer about " + excerpt(dns.Name)
 	}
 }
 
