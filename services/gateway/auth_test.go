@@ -138,6 +138,18 @@ func TestScopes(t *testing.T) {
 	require.Equal(t, 200, p.call(http.MethodGet, "/workflows", "", "X-API-Key", adminKey, "X-Tenant-ID", "acme").status)
 }
 
+// No scopes at all are not all of them: a program that has worked out an empty list gets no key that may do everything.
+func TestAnEmptyListOfScopes(t *testing.T) {
+	p := start(t)
+	p.tenant("acme")
+	_, id := p.key("acme")
+	for _, c := range [][2]string{{http.MethodPost, "/keys"}, {http.MethodPut, "/keys/" + id + "?tenant_id=acme"}} {
+		a := p.call(c[0], c[1], `{"tenant_id":"acme","name":"x","scopes":[]}`, "X-API-Key", adminKey)
+		require.Equal(t, 422, a.status, "%s", a.body)
+		require.Contains(t, string(a.body), `"body.scopes"`)
+	}
+}
+
 // The scope admin is that of one tenant: its keys and its name. It is not the platform's own key.
 func TestAdminOfATenant(t *testing.T) {
 	p := start(t)

@@ -26,7 +26,7 @@ type OfTenant struct {
 type NewKey struct {
 	TenantID  string                 `json:"tenant_id" minLength:"1" maxLength:"63" example:"acme"`
 	Name      string                 `json:"name" minLength:"1" maxLength:"200"`
-	Scopes    []string               `json:"scopes,omitempty" enum:"workflows:read,workflows:write,workflows:execute,sources:read,sources:write,executions:read,executions:write,admin" doc:"Left out, everything within the tenant"`
+	Scopes    []string               `json:"scopes,omitempty" minItems:"1" enum:"workflows:read,workflows:write,workflows:execute,sources:read,sources:write,executions:read,executions:write,admin" doc:"Left out, everything within the tenant"`
 	Limits    *protocol.TenantLimits `json:"limits,omitempty"`
 	ExpiresAt *time.Time             `json:"expires_at,omitempty"`
 }
@@ -34,7 +34,7 @@ type NewKey struct {
 // KeyChange is the body that changes a key. What is left out stays as it is.
 type KeyChange struct {
 	Name      *string                `json:"name,omitempty" minLength:"1" maxLength:"200"`
-	Scopes    []string               `json:"scopes,omitempty" enum:"workflows:read,workflows:write,workflows:execute,sources:read,sources:write,executions:read,executions:write,admin"`
+	Scopes    []string               `json:"scopes,omitempty" minItems:"1" enum:"workflows:read,workflows:write,workflows:execute,sources:read,sources:write,executions:read,executions:write,admin"`
 	Limits    *protocol.TenantLimits `json:"limits,omitempty"`
 	ExpiresAt Expiry                 `json:"expires_at,omitempty" required:"false" doc:"In the past, the key has expired; null, it never does"`
 }
