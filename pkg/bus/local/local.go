@@ -5,6 +5,7 @@ package local
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -31,6 +32,10 @@ type Options struct {
 // Server is a running NATS server with JetStream.
 type Server struct{ *server.Server }
 
+// maxStore is no bound. Left out it would be three quarters of what is free at the start, and the server would set what
+// streams may grow to against it: on a disk that has become fuller it would not even open those that are there.
+const maxStore = math.MaxInt64 / 2
+
 // Start runs a server and waits until it takes connections.
 func Start(o Options) (*Server, error) {
 	if o.Dir == "" {
@@ -46,7 +51,7 @@ func Start(o Options) (*Server, error) {
 		ServerName: "agentflow-local", JetStream: true, StoreDir: o.Dir, NoSigs: true, MaxPayload: MaxPayload,
 		DontListen: o.Addr == "", Host: o.Addr, Port: o.Port,
 		SyncAlways: o.SyncAlways, SyncInterval: o.SyncEvery, NoSystemAccount: true,
-		JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: -1,
+		JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: maxStore,
 	}
 	ns, err := server.NewServer(opts)
 	if err != nil {

@@ -88,3 +88,21 @@ func TestPortIsTaken(t *testing.T) {
 	_, err = local.Start(local.Options{Dir: t.TempDir(), Addr: "127.0.0.1", Port: taken.Addr().(*net.TCPAddr).Port})
 	require.ErrorContains(t, err, "address already in use")
 }
+
+// TestStartFullDisk: what streams may grow to does not have to be free now, else a disk that has become fuller keeps them shut.
+func TestStartFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for range 2 {
+		s, err := local.Start(local.Options{Dir: dir})
+		require.NoError(t, err)
+		nc, err := nats.Connect("", nats.InProcessServer(s))
+		require.NoError(t, err)
+		js, err := jetstream.New(nc)
+		require.NoError(t, err)
+		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "LARGE", Storage: jetstream.FileStorage, MaxBytes: 1 << 60})
+		require.NoError(t, err)
+		nc.Close()
+		s.Stop()
+	}
+}
