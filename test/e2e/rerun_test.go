@@ -154,6 +154,7 @@ func TestRerun(t *testing.T) {
 			{acme, "/executions/nonsense/rerun", nil, http.StatusNotFound, "NOT_FOUND"},
 			{acme, rerun, object{"from_node": "nobody"}, http.StatusUnprocessableEntity, "INVALID"},
 			{acme, rerun, object{"from_node": 7}, http.StatusUnprocessableEntity, "INVALID"},
+			{acme, rerun, object{"fromNode": "c"}, http.StatusUnprocessableEntity, "INVALID"}, // misspelt, it would call everything again
 			{acme, rerun, object{"from_node": "out"}, http.StatusConflict, "CONFLICT"},
 		} {
 			a := c.who.Call(t, http.MethodPost, c.path, c.body)

@@ -1,6 +1,10 @@
 package api
 
 import (
+	"encoding/json"
+	"maps"
+	"slices"
+
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/agentflow/agentflow/services/gateway/internal/start"
@@ -19,9 +23,7 @@ func (s *Server) rerun(c *fiber.Ctx) error {
 		return err
 	}
 	var body []byte
-	var given struct {
-		FromNode *any `json:"from_node"`
-	}
+	var given map[string]json.RawMessage
 	if len(c.Request().Body()) > 0 {
 		if body, err = rawBody(c, r); err != nil {
 			return err
@@ -31,12 +33,18 @@ func (s *Server) rerun(c *fiber.Ctx) error {
 		}
 	}
 	again := &start.Rerun{Of: id}
-	if given.FromNode != nil {
-		from, ok := (*given.FromNode).(string)
-		if !ok || from == "" {
-			return badShape(shapeDetail{Type: "string_type", Loc: []any{"body", "from_node"}, Msg: "Input should be the id of a node", Input: *given.FromNode})
+	rd := reading{body: body}
+	for _, field := range slices.Sorted(maps.Keys(given)) {
+		switch raw := given[field]; {
+		case field != "from_node": // a misspelt one would run everything again
+			rd.wrong("extra_forbidden", field, "unexpected property", raw)
+		case isNull(raw):
+		case json.Unmarshal(raw, &again.From) != nil || again.From == "":
+			rd.wrong("string_type", field, "Input should be the id of a node", raw)
 		}
-		again.From = from
+	}
+	if len(rd.details) > 0 {
+		return badShape(rd.details...)
 	}
 	o := start.Order{Tenant: r.tenant, Actor: r.who.Actor, RequestID: r.id, Rerun: again, Wait: !async(c)}
 	if o.IdempotencyKey, err = idempotencyKey(c); err != nil {
