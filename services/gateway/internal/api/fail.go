@@ -140,6 +140,8 @@ func refusal(e *protocol.Error) *Problem {
 		}
 	case protocol.CodeVersionMismatch:
 		p.Errors = []FieldError{{Location: "header.If-Match", Message: e.Message}} // nothing else asks for a version
+	default:
+		// What the others name stands in no part of the request.
 	}
 	if e.Code == protocol.CodeInvalid {
 		for _, wrong := range p.Errors {
