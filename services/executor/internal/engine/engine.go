@@ -109,7 +109,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer cut()
 	queues := make([]*bus.JobQueue, e.bus.Partitions())
 	for p := range queues {
-		if queues[p], err = e.bus.Jobs(ctx, p, bus.JobPolicy{AckWait: e.cfg.AckWait, MaxDeliver: maxDeliver}); err != nil {
+		if queues[p], err = e.queueOf(ctx, p); err != nil {
 			if ctx.Err() != nil {
 				return nil // stopped before it began
 			}
@@ -117,8 +117,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	var intake sync.WaitGroup
-	for _, q := range queues {
-		intake.Go(func() { e.take(ctx, work, q) })
+	for p, q := range queues {
+		intake.Go(func() { e.take(ctx, work, p, q) })
 	}
 	beat := make(chan struct{})
 	var beats sync.WaitGroup
@@ -140,9 +140,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
+func (e *Engine) queueOf(ctx context.Context, partition int) (*bus.JobQueue, error) {
+	return e.bus.Jobs(ctx, partition, bus.JobPolicy{AckWait: e.cfg.AckWait, MaxDeliver: maxDeliver})
+}
+
 // take fetches jobs of one partition for as many slots as are free. Behind jobs that it had to
 // defer it looks further ahead: what stands there belongs to others.
-func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue) {
+func (e *Engine) take(ctx, work context.Context, partition int, q *bus.JobQueue) {
 	ahead := 0
 	for ctx.Err() == nil {
 		free := e.reserve(ctx)
@@ -177,6 +181,9 @@ func (e *Engine) take(ctx, work context.Context, q *bus.JobQueue) {
 		if err != nil && ctx.Err() == nil {
 			e.log.Warn("no jobs for now", zap.Error(err))
 			pause(ctx, time.Second)
+			if again, err := e.queueOf(ctx, partition); err == nil {
+				q = again // the server may have lost it, with its log
+			}
 		}
 	}
 }

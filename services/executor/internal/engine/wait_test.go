@@ -112,6 +112,37 @@ func aCarriedWait(t *testing.T, wait time.Duration) (stillWaited bool) {
 	return true
 }
 
+// TestALostQueueIsMadeAgain: a server that was restored without its consumers gives work again, and what had ended does
+// not run again.
+func TestALostQueueIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	p.executor(engine.Config{})
+	c := newCalls(t, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) })
+	final(t, p.history(p.request(parallel(c.URL, ""), `{}`, nil)))
+	nc, err := nats.Connect("", nats.InProcessServer(p.server))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	for n := range p.bus.Partitions() {
+		require.NoError(t, js.DeleteConsumer(t.Context(), protocol.PartitionStream(n), protocol.DurableExecutor))
+	}
+	for range 4 {
+		final(t, p.history(p.request(threeSteps, `{"user_input":"hello"}`, nil)))
+	}
+	require.Eventually(t, func() bool {
+		for n := range p.bus.Partitions() {
+			q, err := js.Consumer(t.Context(), protocol.PartitionStream(n), protocol.DurableExecutor)
+			if err != nil || q.CachedInfo().NumAckPending > 0 || q.CachedInfo().NumPending > 0 {
+				return false
+			}
+		}
+		return true
+	}, patience, tick, "both queues are there again, and done")
+	require.Equal(t, map[string]int{"x/0": 1, "y/0": 1}, c.seen())
+}
+
 // TestManyWaitsAreNoPoison: an execution that waits for its retries more often than executors may die over it is
 // taken up each time, and each time gets further.
 func TestManyWaitsAreNoPoison(t *testing.T) {
