@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/agentflow/agentflow/pkg/bus"
@@ -94,6 +96,49 @@ func TestWhatIsGoneEndsTheExecution(t *testing.T) {
 		require.Equal(t, protocol.CodeSpecUnavailable, failed.Error.Code)
 		require.Contains(t, failed.Error.Message, what)
 	}
+}
+
+// TestAFullLogIsWaitedFor: what was called for is kept until the log takes it, and not called for again.
+func TestAFullLogIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t)
+	nc, err := nats.Connect("", nats.InProcessServer(p.server))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	asked, limited := make(chan struct{}), make(chan struct{})
+	c := newCalls(t, func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			close(asked)
+			<-limited
+		}
+		_, _ = w.Write([]byte(`{}`))
+	})
+	p.executor(engine.Config{})
+	key := p.request(`{"start_node":"x","nodes":[{"id":"x","type":"api","metadata":{"source_id":"s","endpoint":"/x"}}],"edges":[],
+	 "sources":[{"id":"s","kind":"api","config":{"base_url":"`+c.URL+`"}}]}`, `{}`, nil)
+	<-asked
+	resize := func(bytes int64) {
+		stream, err := js.Stream(t.Context(), key.Stream())
+		require.NoError(t, err)
+		cfg := stream.CachedInfo().Config
+		cfg.MaxBytes = bytes
+		_, err = js.UpdateStream(t.Context(), cfg)
+		require.NoError(t, err)
+	}
+	resize(1)
+	tries, err := nc.SubscribeSync(key.Log())
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	close(limited)
+	for range 2 {
+		_, err = tries.NextMsg(patience) // refused
+		require.NoError(t, err)
+	}
+	resize(1 << 30)
+	final(t, p.history(key))
+	require.Equal(t, map[string]int{"x/0": 1}, c.seen())
 }
 
 // TestABugEndsItsOwnExecutionAlone: what panics outside of a node is taken up again, and ends.

@@ -25,6 +25,9 @@ const (
 // execution back; the fence makes it harmless if the commit stood after all.
 const appendTimeout = 30 * time.Second
 
+// fullPause is how long a commit waits until it asks again whether a full log takes it.
+const fullPause = 250 * time.Millisecond
+
 // commit appends everything that is pending as one message. When somebody outside was first,
 // their events are folded and it tries again.
 func (r *run) commit(ctx context.Context) error {
@@ -41,6 +44,10 @@ func (r *run) commit(ctx context.Context) error {
 			if err := r.rebase(ctx); err != nil {
 				return err
 			}
+			continue
+		}
+		if errors.Is(err, bus.ErrLogFull) && ctx.Err() == nil {
+			pause(ctx, fullPause) // given back now, the execution would make its calls again
 			continue
 		}
 		if err != nil {
