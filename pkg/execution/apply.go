@@ -90,11 +90,22 @@ func (s *State) completed(e protocol.NodeCompleted, at time.Time) {
 // visit takes up what a node run brought, and that it was run.
 func (s *State) visit(id string, delta workflow.Values) {
 	s.NodesRun++
-	v := workflow.Reduce(s.Values, delta) // a new map: the next two lines change nothing that others may see
-	s.path = appendTo(v["execution_path"], s.path, id)
-	s.current = appendTo(v["current_node"], s.current, id)
-	v["execution_path"], v["current_node"] = s.path, s.current
-	s.Values = v
+	s.Values, s.path, s.current = s.visited(id, delta)
+}
+
+// visited is the state behind a run of a node, and its two lists of nodes that were run. Only visit may keep them: the
+// next call writes to the same place.
+func (s *State) visited(id string, delta workflow.Values) (v workflow.Values, path, current []any) {
+	v = workflow.Reduce(s.Values, delta) // a new map: the next lines change nothing that others may see
+	path = appendTo(v["execution_path"], s.path, id)
+	current = appendTo(v["current_node"], s.current, id)
+	v["execution_path"], v["current_node"] = path, current
+	return v, path, current
+}
+
+// failureDelta is what a failed run leaves in the state.
+func failureDelta(f protocol.Failure) workflow.Values {
+	return workflow.Values{"errors": []any{f.Error()}}
 }
 
 // appendTo adds to the list that stands in the state. Copying it for each node would make long
@@ -135,7 +146,7 @@ func (s *State) failed(e protocol.NodeFailed, at time.Time) {
 		node.next = e.NextTryAt.Time
 		return
 	}
-	s.visit(e.Node, workflow.Values{"errors": []any{e.Error.Error()}})
+	s.visit(e.Node, failureDelta(e.Error))
 	if e.Handled {
 		s.settle(n, nodeDone, e.Edges, at)
 		return

@@ -54,7 +54,7 @@ func (s *State) Fail(r Run, f protocol.Failure, started, now, nextTry time.Time)
 	if n.OnError != "continue" && n.OnError != "branch" || f.Code == protocol.CodeConditionFailed {
 		return e
 	}
-	edges, err := s.Plan.Taken(r.Node, workflow.Outcome{Failed: true}, s.Values)
+	edges, err := s.Plan.Taken(r.Node, workflow.Outcome{Failed: true}, s.afterwards(r.Node, failureDelta(f)))
 	if err != nil {
 		e.Error = conditionFailure(err)
 		return e
@@ -63,11 +63,12 @@ func (s *State) Fail(r Run, f protocol.Failure, started, now, nextTry time.Time)
 	return e
 }
 
-// afterwards is the state that conditions behind a node see: with its delta.
+// afterwards is the state that conditions behind a node see: as visit leaves it.
 func (s *State) afterwards(n int, delta workflow.Values) workflow.Values {
 	for _, e := range s.Plan.Nodes[n].Out {
 		if s.Plan.Edges[e].Kind == workflow.When {
-			return workflow.Reduce(s.Values, delta)
+			v, _, _ := s.visited(s.Plan.Nodes[n].ID, delta)
+			return v
 		}
 	}
 	return s.Values
