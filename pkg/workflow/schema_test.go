@@ -98,7 +98,12 @@ func TestSchemaRefuses(t *testing.T) {
 		"db without address":   pure(`,"sources":[{"id":"s","kind":"db","config":{}}]`),
 		"unknown auth_type":    pure(`,"sources":[{"id":"s","kind":"api","config":{"base_url":"http://x","auth_type":"magic"}}]`),
 		"name too long":        pure(`,"name":"` + strings.Repeat("x", 201) + `"`),
-		"timeout too long":     pure(`,"timeout_seconds":1e9`),
+		"timeout over a day":   pure(`,"timeout_seconds":86401`),
+		"node over a day":      nodes(`{"id":"x","type":"input","metadata":{"timeout_seconds":86401}}`),
+		"pause over a day":     nodes(`{"id":"x","type":"llm","metadata":{"source_id":"s","prompt":"hi","retry":{"max_interval":86401}}}`),
+		"query over a day":     nodes(`{"id":"x","type":"db","metadata":{"query":"select 1","timeout":86401}}`),
+		"call over a day":      nodes(`{"id":"x","type":"api","metadata":{"timeout":86401}}`),
+		"source over a day":    pure(`,"sources":[{"id":"s","kind":"api","config":{"base_url":"http://x","timeout":86401}}]`),
 		"too many rounds":      pure(`,"max_iterations":10001`),
 	} {
 		require.Error(t, valid(t, schema, doc), name)
