@@ -160,10 +160,15 @@ func checkDocker(t *testing.T, c command) {
 func checkKubectl(t *testing.T, c command) {
 	t.Helper()
 	require.Equal(t, "apply", c.words[1], "%s: nothing says how to check it", c)
-	if c.words[2] == "-k" {
-		require.FileExists(t, filepath.Join(root, c.words[3], "kustomization.yaml"), c)
-	} else {
-		require.Equal(t, []string{"-f", "-"}, c.words[2:], c)
+	require.Len(t, c.words, 4, c)
+	switch option, path := c.words[2], c.words[3]; {
+	case option == "-k":
+		require.FileExists(t, filepath.Join(root, path, "kustomization.yaml"), c)
+	case path != "-":
+		require.FileExists(t, filepath.Join(root, path), c)
+		fallthrough
+	default:
+		require.Equal(t, "-f", option, c)
 	}
 }
 

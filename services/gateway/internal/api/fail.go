@@ -133,15 +133,13 @@ func refusal(e *protocol.Error) *Problem {
 	default:
 		detailed(p, details)
 	}
-	switch e.Code {
-	case protocol.CodeInvalid, protocol.CodeConflict, protocol.CodeTooLarge:
+	if e.Code == protocol.CodeVersionMismatch {
+		p.Errors = []FieldError{{Location: "header.If-Match", Message: e.Message}} // nothing else asks for a version
+	}
+	if e.Code == protocol.CodeInvalid || e.Code == protocol.CodeConflict || e.Code == protocol.CodeTooLarge {
 		for i := range p.Errors {
 			p.Errors[i].Location = rooted(p.Errors[i].Location)
 		}
-	case protocol.CodeVersionMismatch:
-		p.Errors = []FieldError{{Location: "header.If-Match", Message: e.Message}} // nothing else asks for a version
-	default:
-		// What the others name stands in no part of the request.
 	}
 	if e.Code == protocol.CodeInvalid {
 		for _, wrong := range p.Errors {
