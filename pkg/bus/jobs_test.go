@@ -33,12 +33,19 @@ func queueOf(t *testing.T, b *bus.Bus, partition int, ackWait time.Duration) *bu
 
 func TestJobs(t *testing.T) {
 	t.Parallel()
-	b := open(t, func(c *bus.Config) { c.Partitions = 1 })
+	s := start(t, t.TempDir())
+	b := connect(t, s, func(c *bus.Config) { c.Partitions = 1 })
 	q := queueOf(t, b, 0, patience)
 	first, second := newKey(b), newKey(b)
 	c := requested()
 	seq := appendAll(t, b, first, c, started(1))[0]
 	appendAll(t, b, second, requested())
+	js, err := jetstream.New(rawConn(t, s))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // a consumer hears of a message after its writer
+		consumer, err := js.Consumer(within(t), protocol.PartitionStream(0), protocol.DurableExecutor)
+		return err == nil && consumer.CachedInfo().NumPending == 2
+	}, patience, 5*time.Millisecond)
 
 	job := fetchOne(t, q)
 	require.Equal(t, first, job.Key)
