@@ -76,7 +76,7 @@ func (s *State) completed(e protocol.NodeCompleted, at time.Time) {
 	if !ok {
 		return
 	}
-	s.Status, s.Deliveries = Running, 0
+	s.Status, s.Deliveries = Running, min(s.Deliveries, 1) // whoever ran it goes on
 	delta, err := e.Delta.Values()
 	if err != nil {
 		s.missing = append(s.missing, "result of node "+e.Node+": "+err.Error())
@@ -138,7 +138,7 @@ func (s *State) failed(e protocol.NodeFailed, at time.Time) {
 	if !e.NextTryAt.IsZero() && e.Attempt <= node.attempt {
 		return // that attempt has failed before
 	}
-	s.Status, s.Deliveries = Running, 0
+	s.Status, s.Deliveries = Running, 0 // its next try may be another executor's
 	node.attempt = e.Attempt
 	node.last = &e.Error
 	node.limited = nil

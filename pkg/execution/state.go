@@ -40,7 +40,7 @@ type State struct {
 	RequestedAt time.Time
 	Status      Status
 	Values      workflow.Values
-	Deliveries  int            // how many executors began since the last node ended: they may all have died of it
+	Deliveries  int            // how many executors have been at it since a node last ended, with the one that ended it: they may all have died of it
 	Tokens      int64          // over all nodes
 	Cost        string         // decimal, over all nodes
 	NodesRun    int            // completed or given up

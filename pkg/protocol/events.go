@@ -76,7 +76,7 @@ func (v *Verbatim) UnmarshalJSON(b []byte) error {
 // Started says that an executor is about to touch the outside world for this execution.
 type Started struct {
 	Executor string `json:"executor"`
-	Delivery int    `json:"delivery"` // 1 for the first executor since a node ended, more after each takeover
+	Delivery int    `json:"delivery"` // 1 for the first executor, one more with each takeover since a node ended
 }
 
 // NodeCompleted is a node run that ended well.
