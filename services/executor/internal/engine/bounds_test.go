@@ -71,7 +71,7 @@ func TestLongErrorsAreValuesToo(t *testing.T) {
 	 "edges":[{"from":"x","to":"x","condition":"size(errors) < %d"}]}`
 	events := p.history(p.request(fmt.Sprintf(spec, 10), `{"user_input":{"a":1}}`, nil))
 	require.IsType(t, protocol.Completed{}, events[len(events)-1], names(events))
-	require.Equal(t, 11, strings.Count(names(events), "node_failed"))
+	require.Equal(t, 10, strings.Count(names(events), "node_failed"))
 
 	events = p.history(p.request(fmt.Sprintf(spec, 50), `{"user_input":{"a":1}}`, nil))
 	failed, ok := events[len(events)-1].(protocol.Failed)
