@@ -51,6 +51,14 @@ func (c *Commit) Last() []byte {
 	return append(append(make([]byte, 0, len(bodyBegin)+len(c.Body)-c.last), bodyBegin...), c.Body[c.last:]...)
 }
 
+// End is the event that ends the execution, which is the last one of its commit; nil when the commit holds none.
+func (c *Commit) End() Event {
+	if e := c.Events[len(c.Events)-1].Event; Terminal(e) {
+		return e
+	}
+	return nil
+}
+
 // Encode renders the body of the commit.
 func (c *Commit) Encode() error {
 	if len(c.Events) == 0 {

@@ -190,22 +190,22 @@ func (f Failure) Error() string {
 }
 
 // Failure is how the end by a deadline reads as an error.
-func (e TimedOut) Failure() Failure {
+func (e TimedOut) Failure() *Failure {
 	who := "the execution"
 	if e.Scope == ScopeNode {
 		who = "node " + e.Node
 	}
 	message := who + " did not end within its time (" + strconv.FormatInt(e.ElapsedMS, 10) + " ms)"
-	return Failure{Code: CodeTimedOut, Message: message, Node: e.Node}
+	return &Failure{Code: CodeTimedOut, Message: message, Node: e.Node}
 }
 
 // Failure is how the end by request reads as an error.
-func (e Cancelled) Failure() Failure {
+func (e Cancelled) Failure() *Failure {
 	message := "cancelled"
 	if e.Reason != "" {
 		message += ": " + e.Reason
 	}
-	return Failure{Code: CodeCancelled, Message: message}
+	return &Failure{Code: CodeCancelled, Message: message}
 }
 
 // EventType names the event on the wire.

@@ -194,11 +194,7 @@ func columnsOf(rows []*Execution) *executionArrays {
 			c.tagTenants, c.tags1 = append(c.tagTenants, string(x.Tenant)), append(c.tags1, tags[i])
 			c.tagTimes, c.tagged = append(c.tagTimes, x.CreatedAt.Time), append(c.tagged, string(x.ID))
 		}
-		if len(tags) == 0 {
-			c.tags = append(c.tags, "[]")
-		} else {
-			c.tags = append(c.tags, *encoded(tags))
-		}
+		c.tags = append(c.tags, *encoded(tags))
 		c.actor, c.request = append(c.actor, Text(x.Actor)), append(c.request, Text(x.RequestID))
 		c.rerun = append(c.rerun, textOrNull(string(x.RerunOf)))
 		c.created, c.started = append(c.created, x.CreatedAt.Time), append(c.started, timeOrNull(x.StartedAt))

@@ -87,12 +87,10 @@ func foldEvent(x *postgres.Execution, stamped protocol.Stamped, seq uint64) {
 		finish(x, execution.Failed, stamped.At, e.State, e.Totals)
 	case protocol.TimedOut:
 		x.Timeout = &protocol.ExecutionTimeout{Scope: e.Scope, Node: e.Node, ElapsedMS: e.ElapsedMS}
-		failure := e.Failure()
-		x.Error = &failure
+		x.Error = e.Failure()
 		finish(x, execution.TimedOut, stamped.At, e.State, e.Totals)
 	case protocol.Cancelled:
-		failure := e.Failure()
-		x.Error = &failure
+		x.Error = e.Failure()
 		finish(x, execution.Cancelled, stamped.At, e.State, e.Totals)
 	}
 }

@@ -108,7 +108,7 @@ func (e *Engine) try(ctx context.Context, in node.Input) (res execution.Result, 
 	began := time.Now()
 	ctx, done := e.bus.Trace(ctx, "node "+in.Node.Type, trace.SpanKindInternal,
 		attribute.String("agentflow.node.id", in.Node.ID), attribute.String("agentflow.node.type", in.Node.Type))
-	defer func() { done(e.failed(err)) }() // when err is final
+	defer func() { done(failed(err)) }() // when err is final
 	defer func() {
 		if p := recover(); p != nil {
 			e.logger(ctx).Error("node panicked", zap.String("node", in.Node.ID), zap.String("type", in.Node.Type), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
@@ -143,7 +143,14 @@ func (e *Engine) conclude(r *run, a attempt) protocol.Event {
 
 // failure says in the protocol's words why a node failed, without secrets.
 func (e *Engine) failure(t protocol.TenantID, err error) protocol.Failure {
-	f := protocol.Failure{Code: protocol.CodeNodeFailed, Message: e.mask(string(t), err.Error())}
+	f := classified(err)
+	f.Message = e.mask(string(t), err.Error())
+	return f
+}
+
+// classified is a failure that says of which kind it is, and nothing in words.
+func classified(err error) protocol.Failure {
+	f := protocol.Failure{Code: protocol.CodeNodeFailed}
 	var (
 		src      *source.Error
 		exceeded *limits.Exceeded

@@ -206,7 +206,7 @@ func (r *run) begin(ctx context.Context) error {
 
 // record stamps an event, applies it, and keeps it for the next commit.
 func (r *run) record(e protocol.Event, now time.Time) {
-	w := weightOfEvent(e)
+	w := weightOfEvent(e, weight)
 	r.size += w
 	r.heft += w
 	s := protocol.Stamped{At: protocol.At(now), Event: e}

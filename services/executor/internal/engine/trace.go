@@ -23,9 +23,9 @@ func ending(end protocol.Event, err error) error {
 }
 
 // failed is the error that the span of a node ends with.
-func (e *Engine) failed(err error) error {
+func failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &protocol.Error{Code: e.failure("", err).Code}
+	return &protocol.Error{Code: classified(err).Code}
 }

@@ -11,21 +11,27 @@ func weightOf(records []protocol.Record) int {
 	n := 0
 	for _, rec := range records {
 		for _, e := range rec.Events {
-			switch e := e.Event.(type) {
-			case protocol.Requested:
-				n += read(e.Input)
-			case protocol.NodeCompleted:
-				n += read(e.Delta)
-			case protocol.Carried:
-				n += len(e.Snapshot)
-			case protocol.NodeFailed:
-				n += len(e.Error.Message)
-			case protocol.Started, protocol.NodeRateLimited, protocol.CancelRequested,
-				protocol.Completed, protocol.Failed, protocol.TimedOut, protocol.Cancelled:
-			}
+			n += weightOfEvent(e.Event, read)
 		}
 	}
 	return n
+}
+
+// weightOfEvent is about how many bytes the values of an event take, each as value says.
+func weightOfEvent(e protocol.Event, value func(protocol.Object) int) int {
+	switch e := e.(type) {
+	case protocol.Requested:
+		return value(e.Input)
+	case protocol.NodeCompleted:
+		return value(e.Delta)
+	case protocol.Carried:
+		return len(e.Snapshot)
+	case protocol.NodeFailed:
+		return len(e.Error.Message)
+	case protocol.Started, protocol.NodeRateLimited, protocol.CancelRequested,
+		protocol.Completed, protocol.Failed, protocol.TimedOut, protocol.Cancelled:
+	}
+	return 0
 }
 
 // read is the size of a value as it was read.
@@ -44,18 +50,6 @@ func weight(o protocol.Object) int {
 		return o.Bytes
 	}
 	return weigh(map[string]any(values))
-}
-
-// weightOfEvent is about how many bytes an event takes that was just made.
-func weightOfEvent(e protocol.Event) int {
-	switch e := e.(type) {
-	case protocol.NodeCompleted:
-		return weight(e.Delta)
-	case protocol.NodeFailed:
-		return len(e.Error.Message)
-	default:
-		return 0
-	}
 }
 
 // scalar is what a number, a bool or null takes, and what surrounds any value.

@@ -162,7 +162,7 @@ func (st *eventStream) send(ctx context.Context, rec protocol.Record) bool {
 			return false
 		}
 	}
-	return !protocol.Terminal(rec.Events[len(rec.Events)-1].Event)
+	return rec.End() == nil
 }
 
 // write sends messages, progress and heartbeats until there are no more messages.

@@ -58,12 +58,10 @@ func (f *fold) apply(rec protocol.Record) {
 			f.end("FAILED", s.At, ev.State, ev.Totals)
 		case protocol.TimedOut:
 			e.Timeout = &protocol.ExecutionTimeout{Scope: ev.Scope, Node: ev.Node, ElapsedMS: ev.ElapsedMS}
-			failure := ev.Failure()
-			e.Error = &failure
+			e.Error = ev.Failure()
 			f.end("TIMED_OUT", s.At, ev.State, ev.Totals)
 		case protocol.Cancelled:
-			failure := ev.Failure()
-			e.Error = &failure
+			e.Error = ev.Failure()
 			f.end("CANCELLED", s.At, ev.State, ev.Totals)
 		}
 	}

@@ -110,8 +110,7 @@ func (r *Reader) Ended(ctx context.Context, t protocol.TenantID, id protocol.Exe
 			return nil, err
 		}
 		if len(last) > 0 {
-			events := last[len(last)-1].Events
-			if end := events[len(events)-1].Event; protocol.Terminal(end) {
+			if end := last[len(last)-1].End(); end != nil {
 				return end, nil
 			}
 		}

@@ -59,9 +59,7 @@ func (s *Service) join(ctx context.Context, o Order, c claim) (*Run, error) {
 	run.deadline = s.now().Add(firstPositive(o.Timeout, s.defaults.Timeout))
 	last, err := s.log.Last(ctx, run.key)
 	if err == nil {
-		if e := last.Events[len(last.Events)-1].Event; protocol.Terminal(e) {
-			run.end = e
-		}
+		run.end = last.End()
 		return run, nil
 	}
 	if !errors.Is(err, bus.ErrNotFound) {

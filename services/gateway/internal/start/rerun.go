@@ -41,7 +41,7 @@ func (s *Service) again(ctx context.Context, o *Order) (protocol.Requested, erro
 	if !ok {
 		return protocol.Requested{}, &protocol.Error{Code: protocol.CodeConflict, Message: "the beginning of this execution is not kept any more"}
 	}
-	if last := records[len(records)-1]; terminal(last.Commit) == nil {
+	if last := records[len(records)-1]; last.End() == nil {
 		return protocol.Requested{}, &protocol.Error{Code: protocol.CodeConflict, Message: "the execution has not ended: cancel it first, or wait"}
 	}
 	if err := s.runnable(ctx, o.Tenant, first.WorkflowID); err != nil {

@@ -43,7 +43,7 @@ func (s *Service) Wait(ctx context.Context, r *Run) (protocol.Event, error) {
 		case <-poll.C:
 			// A log that does not answer now may answer later.
 			if last, err := s.log.Last(ctx, r.key); err == nil {
-				if e := terminal(last.Commit); e != nil {
+				if e := last.End(); e != nil {
 					return e, nil
 				}
 			}
@@ -62,15 +62,7 @@ func (s *Service) outcome(body []byte) protocol.Event {
 	if err != nil {
 		return nil
 	}
-	return terminal(c)
-}
-
-// terminal is the last event of a commit, if that ends the execution.
-func terminal(c protocol.Commit) protocol.Event {
-	if e := c.Events[len(c.Events)-1].Event; protocol.Terminal(e) {
-		return e
-	}
-	return nil
+	return c.End()
 }
 
 // follow waits by reading the log, for those whom no reply is sent to.
@@ -80,7 +72,7 @@ func (s *Service) follow(ctx context.Context, r *Run) (protocol.Event, error) {
 	var end protocol.Event
 	for {
 		err := s.log.Follow(ctx, r.key, 0, func(rec protocol.Record) bool {
-			end = terminal(rec.Commit)
+			end = rec.End()
 			return end == nil
 		})
 		switch {
